@@ -1,0 +1,225 @@
+"""The metrics logger: running values of what modules log while their losses are computed."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
+
+Key: TypeAlias = str | tuple[str, ...]
+Reduce: TypeAlias = Literal["mean", "min", "max", "sum", "ema", "item"]
+
+
+class MetricsLogger:
+    """Collects the values that modules log, and reduces the values of each key to one.
+
+    A training loop hands them out whenever it wants to report:
+
+        for batch in batches:
+            losses = learner.compute_losses(fwd_out=..., batch=batch)    # the modules log
+            ...
+        print(learner.metrics.reduce())    # {"icm": {"forward_loss": ..., "inverse_loss": ...}}
+
+    Values may be Python numbers, or the arrays and tensors of any framework. They are not converted, moved or waited
+    for, so logging does not synchronise with a device. Tensors leave the autograd graph as they are logged, and later
+    changes to them in place do not show. A key takes the memory of one value, or of `window` values. NaN is not
+    skipped: it shows in the result.
+
+    Under `jax.jit` the values are tracers: make the logger inside the function, and return what `reduce` returns.
+
+    The names are those of RLlib's `MetricsLogger` (Ray 2.60). A logger is not to be written to by several threads at
+    the same time.
+    """
+
+    def __init__(self) -> None:
+        """Makes an empty logger."""
+        self._stats: dict[str, Any] = {}
+
+    def log_value(
+        self,
+        key: Key,
+        value: Any,
+        *,
+        reduce: Reduce = "mean",
+        window: int | None = None,
+        ema_coeff: float | None = None,
+    ) -> None:
+        """Logs one value.
+
+        Args:
+            key: The name of the value, or a tuple of names that leads to it in the nested result.
+            value: A scalar, or an array, which is reduced element by element.
+            reduce: What becomes of the values of a key: their `"mean"`, `"min"`, `"max"` or `"sum"`, their
+                exponential moving average (`"ema"`), or just the last one (`"item"`, which may be of any type).
+            window: How many of the last values are reduced. By default all since the last `reduce()`.
+            ema_coeff: The weight of a new value, for `"ema"` only: `ema = (1 - ema_coeff) * ema + ema_coeff * value`,
+                starting at the first value. 0.01 by default.
+
+        Raises:
+            TypeError: If `key` is neither a string nor a tuple of strings.
+            ValueError: If `reduce` is unknown, if `window` or `ema_coeff` is out of range or does not go with
+                `reduce`, if `key` was logged with other settings, or if one key would be both a value and a dict.
+        """
+        self._log({_path(key): value}, _settings(reduce, window, ema_coeff))
+
+    def log_dict(
+        self,
+        value_dict: Mapping[str, Any],
+        *,
+        key: Key | None = None,
+        reduce: Reduce = "mean",
+        window: int | None = None,
+        ema_coeff: float | None = None,
+    ) -> None:
+        """Logs every value of a dict, which may be nested. Where one of them is refused, none is logged.
+
+        Args:
+            value_dict: The values by name.
+            key: Where the dict goes in the nested result, often the ID of the module. By default at its top.
+            reduce: As for `log_value`, and so are `window`, `ema_coeff` and the errors.
+            window: See `reduce`.
+            ema_coeff: See `reduce`.
+        """
+        prefix = () if key is None else _path(key)
+        self._log(dict(_leaves(value_dict, prefix)), _settings(reduce, window, ema_coeff))
+
+    def peek(self, key: Key) -> Any:
+        """Reads what has been logged under a key, without changing it.
+
+        Args:
+            key: A key that was logged, or the beginning of one.
+
+        Returns:
+            The reduced value, or the nested dict of all values below `key`.
+
+        Raises:
+            KeyError: If nothing was logged under `key`.
+        """
+        node: Any = self._stats
+        for name in _path(key):
+            if not isinstance(node, dict) or name not in node:
+                keys = [path if len(path) > 1 else path[0] for path, _ in _leaves(self._stats, ())]
+                raise KeyError(f"nothing was logged under {key!r} since the last reduce(); the keys there are: {keys}")
+            node = node[name]
+        return _reduced(node)
+
+    def reduce(self) -> dict[str, Any]:
+        """Takes out all values and starts afresh.
+
+        Returns:
+            The reduced values, in nested dicts where keys are tuples.
+        """
+        reduced: dict[str, Any] = _reduced(self._stats)
+        self._stats = {}
+        return reduced
+
+    def _log(self, values: dict[tuple[str, ...], Any], settings: "_Settings") -> None:
+        # All new states come before the first assignment, so that an error leaves the logger as it was.
+        stats = {path: self._stat(path, settings).add(value) for path, value in values.items()}
+        for path, stat in stats.items():
+            node = self._stats
+            for name in path[:-1]:
+                node = node.setdefault(name, {})
+            node[path[-1]] = stat
+
+    def _stat(self, path: tuple[str, ...], settings: "_Settings") -> "_Stat":
+        node: Any = self._stats
+        for depth, name in enumerate(path):
+            if isinstance(node, _Stat):
+                raise ValueError(f"cannot log {path!r}: {path[:depth]!r} holds a value already")
+            if name not in node:
+                return _Stat(settings)
+            node = node[name]
+        if isinstance(node, dict):
+            raise ValueError(f"cannot log a value as {path!r}: it holds a dict already, with {list(node)}")
+        if node.settings != settings:
+            raise ValueError(f"cannot log {path!r} with {settings}: it was logged with {node.settings}")
+        return cast("_Stat", node)
+
+
+class _Settings(NamedTuple):
+    reduce: Reduce
+    window: int | None
+    ema_coeff: float | None
+
+
+class _Stat(NamedTuple):
+    """What is kept of one key: the values in its window, or else one running value and how many it stands for."""
+
+    settings: _Settings
+    state: tuple[Any, ...] = ()
+
+    def add(self, value: Any) -> "_Stat":
+        value = (value.detach() if hasattr(value, "detach") else value) * 1  # a copy, and of a bool an integer
+        if self.settings.window is not None:
+            return self._replace(state=(*self.state, value)[-self.settings.window :])
+        if not self.state:
+            # For tensors the count is a tensor too: torch.compile would compile anew for each value of an int.
+            return self._replace(state=(value, value.new_ones(()).int() if hasattr(value, "new_ones") else 1))
+        running, seen = self.state
+        if self.settings.reduce == "mean":
+            seen = seen + 1
+        return self._replace(state=(_fold(self.settings, running, value, seen), seen))
+
+    def value(self) -> Any:
+        if self.settings.window is None:
+            return self.state[0]
+        running = self.state[0]
+        for nth, value in enumerate(self.state[1:], start=2):
+            running = _fold(self.settings, running, value, nth)
+        return running
+
+
+def _fold(settings: _Settings, running: Any, value: Any, nth: Any) -> Any:
+    """Folds the `nth` value into what runs over those before it."""
+    if settings.reduce == "mean":
+        # Not a sum that is divided in the end: that overflows in float16 and stands still in bfloat16.
+        return running + (value - running) / nth
+    if settings.reduce == "sum":
+        return running + value
+    if settings.reduce == "ema":
+        return running + settings.ema_coeff * (value - running)
+    if settings.reduce == "item":
+        return value
+    array, bound = (value, running) if hasattr(value, "clip") else (running, value)
+    if hasattr(array, "clip"):
+        # The one spelling that NumPy, torch and JAX share, and that does not wait for a device as min() would.
+        return array.clip(max=bound) if settings.reduce == "min" else array.clip(min=bound)
+    if running != running:
+        return running  # NaN
+    return min(value, running) if settings.reduce == "min" else max(value, running)
+
+
+def _reduced(node: Any) -> Any:
+    return {name: _reduced(child) for name, child in node.items()} if isinstance(node, dict) else node.value()
+
+
+def _leaves(values: Mapping[str, Any], prefix: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, value in values.items():
+        path = (*prefix, *_path(name))
+        if isinstance(value, Mapping):
+            yield from _leaves(value, path)
+        else:
+            yield path, value
+
+
+def _path(key: Key) -> tuple[str, ...]:
+    if isinstance(key, str):
+        return (key,)
+    if isinstance(key, tuple) and key and all(isinstance(name, str) for name in key):
+        return key
+    raise TypeError(f"the key of a metric is a string or a tuple of strings, not {key!r}")
+
+
+def _settings(reduce: Reduce, window: int | None, ema_coeff: float | None) -> _Settings:
+    if reduce not in get_args(Reduce):
+        raise ValueError(f"reduce is one of {', '.join(map(repr, get_args(Reduce)))}, not {reduce!r}")
+    if window is not None and (not isinstance(window, int) or window < 1):
+        raise ValueError(f"window is None, for all values, or an integer from 1 on, not {window!r}")
+    if reduce != "ema":
+        if ema_coeff is not None:
+            raise ValueError(f"ema_coeff goes with reduce='ema', not with reduce={reduce!r}")
+    elif window is not None:
+        raise ValueError("reduce='ema' takes an ema_coeff and no window; reduce='mean' takes a window")
+    elif ema_coeff is None:
+        ema_coeff = 0.01
+    elif not 0 < ema_coeff <= 1:
+        raise ValueError(f"ema_coeff is above 0 and at most 1, not {ema_coeff!r}")
+    return _Settings(reduce, window, ema_coeff)

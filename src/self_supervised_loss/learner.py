@@ -92,9 +92,9 @@ class Learner(Generic[TensorT, ConfigT]):
                 module_batch = batch[module_id]
             except KeyError as error:
                 raise _missing_id(module_id, self.module, batch) from error
-            module = self.unwrap(module)
-            config = self.get_config_for_module(module_id)
             try:
+                module = self.unwrap(module)
+                config = self.get_config_for_module(module_id)
                 if isinstance(module, SelfSupervisedLossAPI):
                     loss = module.compute_self_supervised_loss(
                         learner=self,
@@ -144,8 +144,8 @@ class Learner(Generic[TensorT, ConfigT]):
         """
         module_class = type(self.unwrap(self.module[module_id])).__name__
         raise NotImplementedError(
-            f"there is no loss for module {module_id!r} ({module_class}). Either {module_class} derives from "
-            f"SelfSupervisedLossAPI and brings its own, or {type(self).__name__} overrides compute_loss_for_module."
+            f"module {module_id!r} ({module_class}) has no loss. Derive {module_class} from SelfSupervisedLossAPI to "
+            f"bring one, or override compute_loss_for_module in a subclass of Learner, here {type(self).__name__}."
         )
 
     def get_config_for_module(self, module_id: ModuleID) -> ConfigT:
@@ -169,7 +169,7 @@ class Learner(Generic[TensorT, ConfigT]):
         Override it for a wrapper of your own:
 
             def unwrap(self, module):
-                return super().unwrap(module.inner if isinstance(module, MyWrapper) else module)
+                return self.unwrap(module.inner) if isinstance(module, MyWrapper) else super().unwrap(module)
 
         Args:
             module: A module, wrapped or not.
@@ -222,7 +222,7 @@ def _missing_id(module_id: ModuleID, module: "_Modules", batch: Mapping[ModuleID
 
 def _add_note(error: Any, module_id: ModuleID, module: Any) -> None:
     with suppress(Exception):  # Python 3.10 has no notes, and nothing that fails here may replace the error.
-        error.add_note(f"raised in the loss of module {module_id!r} ({type(module).__name__})")
+        error.add_note(f"while computing the loss of module {module_id!r} ({type(module).__name__})")
 
 
 # Weak, so that the warning does not keep classes alive.

@@ -1,0 +1,181 @@
+"""The test kit: one call that holds a module against the contract of `SelfSupervisedLossAPI`."""
+
+import inspect
+import math
+import pickle
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from self_supervised_loss.api import ModuleID, SelfSupervisedLossAPI
+from self_supervised_loss.learner import Learner
+from self_supervised_loss.metrics import MetricsLogger
+
+
+def check_module(
+    module: Any,
+    *,
+    batch: Mapping[str, Any],
+    fwd_out: Mapping[str, Any],
+    config: Any = None,
+    module_id: ModuleID = "module",
+) -> Any:
+    """Checks that a module works with every learner, in the spirit of Gymnasium's `check_env`.
+
+    The loss method is called twice on the same input. If the second loss differs, a `UserWarning` says so: that may be
+    meant, as with dropout, or come from something that the first call left behind.
+
+    Args:
+        module: The module, wrapped or not.
+        batch: A small batch of the module's data, by column.
+        fwd_out: The output of the module's forward pass on `batch`, with gradients.
+        config: The configuration that the module reads, if any.
+        module_id: The ID under which the module is asked.
+
+    Returns:
+        The loss.
+
+    Raises:
+        AssertionError: If the module breaks the contract. The message lists every violation and what to do.
+    """
+    inner = Learner(module={}).unwrap(module)
+    name = type(inner).__name__
+    loss_method = getattr(inner, "compute_self_supervised_loss", None)
+    violations: list[str] = []
+    losses: list[Any] = []
+    cause: Exception | None = None
+    if not isinstance(inner, SelfSupervisedLossAPI):
+        but = "" if loss_method is None else ", it only has a method of that name"
+        violations.append(
+            f"{name} does not implement SelfSupervisedLossAPI{but}. Derive {name} from SelfSupervisedLossAPI, or "
+            "register it with SelfSupervisedLossAPI.register."
+        )
+    if loss_method is not None:
+        metrics = _Metrics(violations)
+        arguments = {
+            "learner": _Only(
+                "learner",
+                module={module_id: module},
+                config=config,
+                metrics=_Only("learner.metrics", log_value=metrics.log_value, log_dict=metrics.log_dict),
+            ),
+            "module_id": module_id,
+            "config": config,
+            "batch": batch,
+            "fwd_out": fwd_out,
+        }
+        before = _contents(batch=batch, fwd_out=fwd_out)
+        try:
+            _check_signature(loss_method, arguments, violations)
+            losses.append(loss_method(**arguments))
+            losses.append(loss_method(**arguments))
+        except Exception as error:
+            cause = error
+            again = " when called again" if losses else ""
+            violations.append(f"compute_self_supervised_loss raised {type(error).__name__}{again}: {error}")
+        _check_unchanged(before, _contents(batch=batch, fwd_out=fwd_out), violations)
+    if losses:
+        _check_loss(losses[0], inner, violations)
+    if violations:
+        listed = "\n- ".join(dict.fromkeys(violations))
+        raise AssertionError(f"{name} breaks the contract of SelfSupervisedLossAPI:\n- {listed}") from cause
+    first, second = map(_number, losses)
+    if first != second:
+        warnings.warn(
+            f"the loss of {name} was {first} and then {second} on the same input. If that is not meant, its loss "
+            "depends on something that the first call left behind.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return losses[0]
+
+
+class _Only:
+    """Has the given attributes and, when asked for any other, says so."""
+
+    def __init__(self, name: str, **attributes: Any) -> None:
+        vars(self).update(attributes, _name=name, _known=", ".join(f"{name}.{attribute}" for attribute in attributes))
+
+    def __getattr__(self, attribute: str) -> Any:
+        raise AttributeError(f"not every learner has {self._name}.{attribute}. Use no more than {self._known}.")
+
+
+class _Metrics(MetricsLogger):
+    """Takes scalars only."""
+
+    def __init__(self, violations: list[str]) -> None:
+        super().__init__()
+        self._violations = violations
+
+    def _log(self, values: dict[tuple[str, ...], Any], settings: Any) -> None:
+        faults = {path: _fault_of_scalar(value) for path, value in values.items()}
+        self._violations += [
+            f"the value logged as {path!r} {fault}. Log a scalar." for path, fault in faults.items() if fault
+        ]
+        super()._log({path: value for path, value in values.items() if not faults[path]}, settings)
+
+
+def _check_signature(loss_method: Any, arguments: dict[str, Any], violations: list[str]) -> None:
+    """Checks the parameters, and fits the arguments to them so that the check can go on."""
+    parameters = inspect.signature(loss_method).parameters
+    for name, parameter in parameters.items():
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            violations.append(f"{name} is positional-only. Put a * before it, since learners pass it by name.")
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        arguments["an_extra_argument"] = None
+        return
+    violations.append(
+        "there is no **kwargs. Add it, since some learners pass more arguments, as RLlib's TorchMetaLearner does with "
+        "others_loss_per_module."
+    )
+    for name in [name for name in arguments if name not in parameters]:
+        violations.append(f"there is no parameter {name}. Add it, since every learner passes it.")
+        del arguments[name]
+
+
+def _check_loss(loss: Any, module: Any, violations: list[str]) -> None:
+    if fault := _fault_of_scalar(loss):
+        violations.append(f"the loss {fault}. Return one scalar, and log what else there is.")
+    elif not math.isfinite(_number(loss)):
+        violations.append(f"the loss is {_number(loss)}. Look for a division by zero or a logarithm of zero.")
+    parameters = module.parameters() if hasattr(module, "parameters") and hasattr(loss, "grad_fn") else ()
+    if any(parameter.requires_grad for parameter in parameters) and not loss.requires_grad:
+        violations.append(
+            "the loss has no grad_fn, so the module would learn nothing. Make fwd_out with gradients, and detach "
+            "nothing between the parameters and the loss."
+        )
+
+
+def _check_unchanged(before: dict[str, Any], after: dict[str, Any], violations: list[str]) -> None:
+    nothing = (None, b"")
+    for key in {**before, **after}:
+        (value, image), (value_after, image_after) = before.get(key, nothing), after.get(key, nothing)
+        if value is not value_after:
+            violations.append(f"{key} was added, replaced or removed. Leave the input as it is, and make a new dict.")
+        elif image != image_after:
+            violations.append(f"{key} was changed in place. Leave the input as it is, and make a new tensor.")
+
+
+def _contents(**inputs: Mapping[str, Any]) -> dict[str, tuple[Any, bytes]]:
+    return {f"{name}[{key!r}]": (value, _image(value)) for name, data in inputs.items() for key, value in data.items()}
+
+
+def _image(value: Any) -> bytes:
+    try:
+        return pickle.dumps(value)  # whatever the framework, it holds the numbers
+    except Exception:
+        return b""  # only its identity is checked
+
+
+def _fault_of_scalar(value: Any) -> str | None:
+    if shape := tuple(getattr(value, "shape", ())):
+        return f"has shape {shape}, not ()"
+    try:
+        _number(value)
+    except TypeError:
+        return "is None" if value is None else f"is a {type(value).__name__}"
+    return None
+
+
+def _number(value: Any) -> float:
+    return math.fsum([value.detach() if hasattr(value, "detach") else value])

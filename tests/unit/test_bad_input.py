@@ -1,0 +1,139 @@
+"""What bad input gets: an error that names what was wrong and what to do."""
+
+import sys
+
+import pytest
+
+from self_supervised_loss import Learner, SelfSupervisedLossAPI
+
+
+class Curious(SelfSupervisedLossAPI):
+    def __init__(self, loss=0.0, error=None):
+        self.loss, self.error = loss, error
+
+    def compute_self_supervised_loss(self, **arguments):
+        if self.error is not None:
+            raise self.error
+        return self.loss
+
+
+class Plain: ...
+
+
+class Sequence(Plain):
+    """Indexed by position, as torch.nn.Sequential is."""
+
+    def __getitem__(self, position): ...
+
+
+@pytest.mark.parametrize("module", [Curious(), Sequence(), [Curious()], "icm", None, Curious])
+def test_a_module_that_is_no_mapping_is_refused_with_the_mapping_to_write(module):
+    with pytest.raises(TypeError) as raised:
+        Learner(module=module)
+    assert type(module).__name__ in str(raised.value)
+    assert 'Learner(module={"my_module": my_module})' in str(raised.value)
+
+
+def test_an_id_that_the_modules_lack_is_named():
+    learner = Learner(module={"icm": Curious(), "rnd": Curious()})
+    with pytest.raises(KeyError) as raised:
+        learner.compute_losses(fwd_out={"imc": {}}, batch={"imc": {}})
+    assert "module ID 'imc' is in fwd_out but not in module, which has ['icm', 'rnd']" in str(raised.value)
+
+
+def test_an_id_that_the_batch_lacks_is_named():
+    learner = Learner(module={"icm": Curious(), "rnd": Curious()})
+    with pytest.raises(KeyError) as raised:
+        learner.compute_losses(fwd_out={"icm": {}, "rnd": {}}, batch={"icm": {}, "pi": {}})
+    assert "module ID 'rnd' is in fwd_out but not in batch, which has ['icm', 'pi']" in str(raised.value)
+
+
+def test_the_error_of_a_mapping_itself_is_not_lost():
+    class Loader(dict):
+        def __missing__(self, module_id):
+            raise KeyError("file not found")
+
+    with pytest.raises(KeyError) as raised:
+        Learner(module={"icm": Curious()}).compute_losses(fwd_out={"icm": {}}, batch=Loader())
+    assert raised.value.__cause__.args == ("file not found",)
+
+
+def test_a_loss_that_is_none_names_its_module():
+    class Forgetful(Learner):
+        def compute_loss_for_module(self, **arguments): ...
+
+    for module in (Curious(loss=None), Plain()):
+        with pytest.raises(TypeError) as raised:
+            Forgetful(module={"m": module}).compute_losses(fwd_out={"m": {}}, batch={"m": {}})
+        assert f"the loss of module 'm' ({type(module).__name__}) is None" in str(raised.value)
+
+
+def test_where_nobody_has_a_loss_both_remedies_are_named():
+    class EmptyLearner(Learner): ...
+
+    with pytest.raises(NotImplementedError) as raised:
+        EmptyLearner(module={"policy": Plain()}).compute_losses(fwd_out={"policy": {}}, batch={"policy": {}})
+    assert "module 'policy' (Plain) has no loss" in str(raised.value)
+    assert "Derive Plain from SelfSupervisedLossAPI" in str(raised.value)
+    assert "override compute_loss_for_module" in str(raised.value)
+    assert "EmptyLearner" in str(raised.value)
+
+
+@pytest.mark.parametrize("error", [ValueError("bad shape"), KeyError("m"), KeyError("obs"), KeyboardInterrupt()])
+def test_what_a_loss_method_raises_comes_through_with_a_note_that_names_the_module(error):
+    learner = Learner(module={"m": Curious(error=error)})
+    with pytest.raises(type(error)) as raised:
+        learner.compute_losses(fwd_out={"m": {}}, batch={"m": {}})
+    assert raised.value is error
+    assert error.__cause__ is None
+    if sys.version_info >= (3, 11):
+        assert error.__notes__ == ["while computing the loss of module 'm' (Curious)"]
+
+
+def test_what_the_learners_own_loss_raises_is_named_too():
+    class Broken(Learner):
+        def compute_loss_for_module(self, *, batch, **arguments):
+            return batch["rewards"]
+
+    with pytest.raises(KeyError, match="'rewards'") as raised:
+        Broken(module={"policy": Plain()}).compute_losses(fwd_out={"policy": {}}, batch={"policy": {}})
+    if sys.version_info >= (3, 11):
+        assert raised.value.__notes__ == ["while computing the loss of module 'policy' (Plain)"]
+
+
+def test_an_error_that_takes_no_note_comes_through_all_the_same():
+    class Stubborn(Exception):
+        def add_note(self, note):
+            raise RuntimeError("no notes, please")
+
+    error = Stubborn()
+    with pytest.raises(Stubborn) as raised:
+        Learner(module={"m": Curious(error=error)}).compute_losses(fwd_out={"m": {}}, batch={"m": {}})
+    assert raised.value is error
+
+
+def test_wrappers_that_go_round_in_a_circle_end_in_an_error_that_names_the_module():
+    class Wrapper:
+        def unwrapped(self):
+            return self.wrapped
+
+    one, other = Wrapper(), Wrapper()
+    one.wrapped, other.wrapped = other, one
+    with pytest.raises(RecursionError) as raised:
+        Learner(module={"m": one}).compute_losses(fwd_out={"m": {}}, batch={"m": {}})
+    if sys.version_info >= (3, 11):
+        assert raised.value.__notes__ == ["while computing the loss of module 'm' (Wrapper)"]
+
+
+@pytest.mark.parametrize("extra", ["module_id", "config"])
+def test_an_extra_cannot_take_the_place_of_an_argument(extra):
+    for module in (Curious(), Plain()):
+        with pytest.raises(TypeError, match=f"multiple values for keyword argument '{extra}'"):
+            Learner(module={"m": module}).compute_losses(fwd_out={"m": {}}, batch={"m": {}}, **{extra: None})
+
+
+def test_arguments_go_by_name():
+    with pytest.raises(TypeError, match="positional"):
+        Learner({"m": Curious()})
+    with pytest.raises(TypeError, match="positional"):
+        Learner(module={"m": Curious()}).compute_losses({"m": {}}, {"m": {}})

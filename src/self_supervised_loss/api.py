@@ -1,6 +1,7 @@
 """The interface: what a module implements that brings its own loss."""
 
 import abc
+import sys
 from typing import Any, Generic
 
 from typing_extensions import TypeVar
@@ -34,10 +35,26 @@ class SelfSupervisedLossAPI(abc.ABC, Generic[TensorT, ConfigT, LearnerT]):
     The type arguments are those of the loss, the configuration and the learner. Each may be left out.
 
     The names and their meaning are those of RLlib's `SelfSupervisedLossAPI` (Ray 2.60,
-    `ray.rllib.core.rl_module.apis`).
+    `ray.rllib.core.rl_module.apis`). A class that derives from this one and from RLlib's `RLModule` implements RLlib's
+    too, in every process, and whatever implements RLlib's implements this one.
     """
 
     __slots__ = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Makes the class implement RLlib's API too, if it is an `RLModule`."""
+        super().__init_subclass__(**kwargs)
+        rllib_api = _rllib("apis", "SelfSupervisedLossAPI")
+        if rllib_api is not None:
+            rllib_api.register(_OurRLModules)
+
+    @classmethod
+    def __subclasshook__(cls, subclass: type) -> Any:
+        """Counts in what implements RLlib's API, by derivation or by registration."""
+        rllib_api = _rllib("apis", "SelfSupervisedLossAPI")
+        if cls is SelfSupervisedLossAPI and rllib_api is not None and issubclass(subclass, rllib_api):
+            return True
+        return NotImplemented
 
     @abc.abstractmethod
     def compute_self_supervised_loss(
@@ -69,3 +86,21 @@ class SelfSupervisedLossAPI(abc.ABC, Generic[TensorT, ConfigT, LearnerT]):
             The loss, a differentiable scalar of shape `()`. A module with several loss terms returns their weighted
             sum and logs the terms through `learner.metrics`.
         """
+
+
+class _OurRLModules(abc.ABC):  # noqa: B024
+    """Stands in the registry of RLlib's API for every class that derives from our API and from RLlib's `RLModule`.
+
+    Such a class cannot be registered itself while it is created. Until ABCMeta is through with it, it has the caches
+    of its first base for its own, and `register` finds an inheritance cycle in them.
+    """
+
+    @classmethod
+    def __subclasshook__(cls, subclass: type) -> bool:
+        """Looks at the bases alone: `issubclass` would have our API ask RLlib's again."""
+        return SelfSupervisedLossAPI in subclass.__mro__ and _rllib("rl_module", "RLModule") in subclass.__mro__
+
+
+def _rllib(module: str, name: str) -> Any:
+    """Returns a class of RLlib's if RLlib has been imported. It is not imported for this."""
+    return getattr(sys.modules.get(f"ray.rllib.core.rl_module.{module}"), name, None)

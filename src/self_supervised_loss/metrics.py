@@ -147,12 +147,12 @@ class _Stat(NamedTuple):
     state: tuple[Any, ...] = ()
 
     def add(self, value: Any) -> "_Stat":
-        value = (value.detach() if hasattr(value, "detach") else value) * 1  # a copy, and of a bool an integer
+        value = (value.detach() if _has(value, "detach") else value) * 1  # a copy, and of a bool an integer
         if self.settings.window is not None:
             return self._replace(state=(*self.state, value)[-self.settings.window :])
         if not self.state:
             # For tensors the count is a tensor too: torch.compile would compile anew for each value of an int.
-            return self._replace(state=(value, value.new_ones(()).int() if hasattr(value, "new_ones") else 1))
+            return self._replace(state=(value, value.new_ones(()).int() if _has(value, "new_ones") else 1))
         running, seen = self.state
         if self.settings.reduce == "mean":
             seen = seen + 1
@@ -178,13 +178,18 @@ def _fold(settings: _Settings, running: Any, value: Any, nth: Any) -> Any:
         return running + settings.ema_coeff * (value - running)
     if settings.reduce == "item":
         return value
-    array, bound = (value, running) if hasattr(value, "clip") else (running, value)
-    if hasattr(array, "clip"):
+    array, bound = (value, running) if _has(value, "clip") else (running, value)
+    if _has(array, "clip"):
         # The one spelling that NumPy, torch and JAX share, and that does not wait for a device as min() would.
         return array.clip(max=bound) if settings.reduce == "min" else array.clip(min=bound)
     if running != running:
         return running  # NaN
     return min(value, running) if settings.reduce == "min" else max(value, running)
+
+
+def _has(value: Any, method: str) -> bool:
+    # Numbers are told first: torch.compile cannot ask for the attributes of a number whose value it does not know.
+    return not isinstance(value, (int, float)) and hasattr(value, method)
 
 
 def _reduced(node: Any) -> Any:

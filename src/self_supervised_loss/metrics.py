@@ -17,10 +17,10 @@ class MetricsLogger:
             ...
         print(learner.metrics.reduce())    # {"icm": {"forward_loss": ..., "inverse_loss": ...}}
 
-    Values may be Python numbers, or the arrays and tensors of any framework. They are not converted, moved or waited
-    for, so logging does not synchronise with a device. Tensors leave the autograd graph as they are logged, and later
-    changes to them in place do not show. A key takes the memory of one value, or of `window` values. NaN is not
-    skipped: it shows in the result.
+    Values may be Python numbers, or the arrays and tensors of any framework. They are not moved or waited for, so
+    logging does not synchronise with a device. Tensors leave the autograd graph as they are logged, and later changes
+    to them in place do not show. Those in half precision are reduced in float32. A key takes the memory of one value,
+    or of `window` values. NaN is not skipped: it shows in the result.
 
     Under `jax.jit` the values are tracers: make the logger inside the function, and return what `reduce` returns.
 
@@ -147,7 +147,7 @@ class _Stat(NamedTuple):
     state: tuple[Any, ...] = ()
 
     def add(self, value: Any) -> "_Stat":
-        value = (value.detach() if _has(value, "detach") else value) * 1  # a copy, and of a bool an integer
+        value = _own(value)
         if self.settings.window is not None:
             return self._replace(state=(*self.state, value)[-self.settings.window :])
         if not self.state:
@@ -170,7 +170,7 @@ class _Stat(NamedTuple):
 def _fold(settings: _Settings, running: Any, value: Any, nth: Any) -> Any:
     """Folds the `nth` value into what runs over those before it."""
     if settings.reduce == "mean":
-        # Not a sum that is divided in the end: that overflows in float16 and stands still in bfloat16.
+        # Not a sum that is divided in the end: that overflows in float16.
         return running + (value - running) / nth
     if settings.reduce == "sum":
         return running + value
@@ -185,6 +185,15 @@ def _fold(settings: _Settings, running: Any, value: Any, nth: Any) -> Any:
     if running != running:
         return running  # NaN
     return min(value, running) if settings.reduce == "min" else max(value, running)
+
+
+def _own(value: Any) -> Any:
+    """Returns a copy outside the autograd graph, of a bool as an integer."""
+    if _has(value, "detach"):
+        value = value.detach()
+        if value.is_floating_point() and value.element_size() < 4:
+            return value.float()  # in half precision a running value soon stands still
+    return value * 1
 
 
 def _has(value: Any, method: str) -> bool:

@@ -6,17 +6,12 @@ from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
-ModuleID = str
-"""Names a module among those that are trained together."""
+ModuleID = str  # names a module among those that are trained together
 
+# What a loss is, such as torch.Tensor, what the module is configured with, and what asks it for its loss.
 TensorT = TypeVar("TensorT", default=Any)
-"""What a loss is: `torch.Tensor`, `jax.Array`, `float`."""
-
 ConfigT = TypeVar("ConfigT", default=Any)
-"""What a module is configured with: a dataclass, a dict, RLlib's `AlgorithmConfig`."""
-
 LearnerT = TypeVar("LearnerT", default=Any)
-"""What calls the module: a subclass of `Learner`, or a learner of RLlib's."""
 
 
 class SelfSupervisedLossAPI(abc.ABC, Generic[TensorT, ConfigT, LearnerT]):
@@ -29,14 +24,13 @@ class SelfSupervisedLossAPI(abc.ABC, Generic[TensorT, ConfigT, LearnerT]):
         else:
             loss = learner.compute_loss_for_module(module_id=..., ...)
 
-    Derive from this class beside the module class of your framework, or register a class you cannot change with
-    `SelfSupervisedLossAPI.register`. Having a method of the right name is not enough.
+    Derive from this class beside the module class of your framework, or register a class that you cannot change with
+    `SelfSupervisedLossAPI.register`. Having a method of the right name is not enough. The type arguments, each of
+    which may be left out, are the types of the loss, of the configuration and of the learner.
 
-    The type arguments are those of the loss, the configuration and the learner. Each may be left out.
-
-    The names and their meaning are those of RLlib's `SelfSupervisedLossAPI` (Ray 2.60,
-    `ray.rllib.core.rl_module.apis`). A class that derives from this one and from RLlib's `RLModule` implements RLlib's
-    too, in every process, and whatever implements RLlib's implements this one.
+    Names and meaning are those of RLlib's `SelfSupervisedLossAPI` (Ray 2.60, `ray.rllib.core.rl_module.apis`). A class
+    that derives from this one and from RLlib's `RLModule` implements RLlib's as well, in every process, and whatever
+    implements RLlib's implements this one.
     """
 
     __slots__ = ()
@@ -67,20 +61,17 @@ class SelfSupervisedLossAPI(abc.ABC, Generic[TensorT, ConfigT, LearnerT]):
         fwd_out: dict[str, TensorT],
         **kwargs: Any,
     ) -> TensorT:
-        """Computes the loss of this module on one batch.
-
-        The module's forward pass has already run: `fwd_out` is what it returned.
+        """Computes the loss of this module on one batch, after its forward pass.
 
         Args:
             learner: The learner that calls. Whichever it is, it has `learner.module[module_id]`, `learner.config`,
-                `learner.metrics.log_value(...)` and `learner.metrics.log_dict(...)`. Ask it for nothing else, and
-                the module works with every learner.
+                `learner.metrics.log_value(...)` and `learner.metrics.log_dict(...)`. A module that asks for nothing
+                else works with every learner.
             module_id: The ID of this module, also the natural key for what it logs.
             config: The configuration that holds for this module.
             batch: The data of this module by column (`"obs"`, `"actions"`, ...), tensors of shape `(B, ...)`.
             fwd_out: The output of this module's forward pass on `batch`, by name.
-            **kwargs: What else the learner passes. Accept it even if unused: RLlib's `TorchMetaLearner`, for one,
-                passes `others_loss_per_module`.
+            **kwargs: What else the learner passes, such as `others_loss_per_module` from RLlib's `TorchMetaLearner`.
 
         Returns:
             The loss, a differentiable scalar of shape `()`. A module with several loss terms returns their weighted
@@ -89,15 +80,15 @@ class SelfSupervisedLossAPI(abc.ABC, Generic[TensorT, ConfigT, LearnerT]):
 
 
 class _OurRLModules(abc.ABC):  # noqa: B024
-    """Stands in the registry of RLlib's API for every class that derives from our API and from RLlib's `RLModule`.
+    """Stands for all classes that derive from our API and from `RLModule`, registered with RLlib's API in their place.
 
-    Such a class cannot be registered itself while it is created. Until ABCMeta is through with it, it has the caches
-    of its first base for its own, and `register` finds an inheritance cycle in them.
+    They cannot be registered while they are created: until then they share the caches of their first base, in which
+    `register` finds an inheritance cycle.
     """
 
     @classmethod
     def __subclasshook__(cls, subclass: type) -> bool:
-        """Looks at the bases alone: `issubclass` would have our API ask RLlib's again."""
+        # Not issubclass, with which our API would ask RLlib's in turn.
         return SelfSupervisedLossAPI in subclass.__mro__ and _rllib("rl_module", "RLModule") in subclass.__mro__
 
 

@@ -1,7 +1,7 @@
 """The learner: asks each module for its loss, or computes it itself."""
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Generic, Protocol, cast
 from weakref import WeakSet
@@ -23,26 +23,10 @@ class Learner(Generic[TensorT, ConfigT]):
             sum(losses.values()).backward()
             ...
 
-    The learner holds no optimizer and no data, and leaves the losses as they are. It adds nothing to what
-    `torch.compile` and `jax.jit` trace.
-
-    Attributes:
-        module: The modules by module ID.
-        config: The configuration.
-        metrics: Where modules log.
+    It has the attributes `module`, `config` and `metrics`, but no optimizer and no data.
     """
 
-    module: Any
-    config: ConfigT
-    metrics: Any
-
-    def __init__(
-        self,
-        *,
-        module: "_Modules",
-        config: ConfigT | None = None,
-        metrics: "_Metrics | None" = None,
-    ) -> None:
+    def __init__(self, *, module: "_Modules", config: ConfigT | None = None, metrics: "_Metrics | None" = None) -> None:
         """Makes a learner of these modules.
 
         Args:
@@ -57,13 +41,11 @@ class Learner(Generic[TensorT, ConfigT]):
             TypeError: If `module` is not a mapping.
         """
         if not (hasattr(type(module), "keys") and hasattr(type(module), "__getitem__")):
-            raise TypeError(
-                f"module must be a mapping from module IDs to modules, not one {type(module).__name__}. "
-                'Write Learner(module={"my_module": my_module}).'
-            )
-        self.module = module
+            remedy = 'Write Learner(module={"my_module": my_module}).'
+            raise TypeError(f"module maps module IDs to modules, but is a {type(module).__name__}. {remedy}")
+        self.module: Any = module
         self.config = cast("ConfigT", config)
-        self.metrics = MetricsLogger() if metrics is None else metrics
+        self.metrics: Any = MetricsLogger() if metrics is None else metrics
 
     def compute_losses(
         self, *, fwd_out: Mapping[ModuleID, Any], batch: Mapping[ModuleID, Any], **kwargs: Any
@@ -71,9 +53,8 @@ class Learner(Generic[TensorT, ConfigT]):
         """Computes the loss of every module that has an output.
 
         Args:
-            fwd_out: The output of each module's forward pass, by module ID. Modules that are not in it are not trained
-                now.
-            batch: The data of each module, by module ID. It may hold those of further modules.
+            fwd_out: The output of each module's forward pass, by module ID. Other modules are not trained now.
+            batch: The data of each module, by module ID, and perhaps of others.
             **kwargs: Passed on to every loss method.
 
         Returns:
@@ -91,7 +72,10 @@ class Learner(Generic[TensorT, ConfigT]):
                 module = self.module[module_id]
                 module_batch = batch[module_id]
             except KeyError as error:
-                raise _missing_id(module_id, self.module, batch) from error
+                where, known = ("batch", batch) if module_id in self.module.keys() else ("module", self.module)
+                raise KeyError(
+                    f"{module_id!r} is in fwd_out but not in {where}, which has {[*known.keys()]}"
+                ) from error
             try:
                 module = self.unwrap(module)
                 config = self.get_config_for_module(module_id)
@@ -111,7 +95,8 @@ class Learner(Generic[TensorT, ConfigT]):
                         module_id=module_id, config=config, batch=module_batch, fwd_out=module_fwd_out, **kwargs
                     )
             except BaseException as error:
-                _add_note(error, module_id, module)
+                with suppress(Exception):  # Python 3.10 has no notes, and the error matters more than its note
+                    cast(Any, error).add_note(f"in the loss of module {module_id!r} ({type(module).__name__})")
                 raise
             if loss is None:
                 raise TypeError(f"the loss of module {module_id!r} ({type(module).__name__}) is None: return it")
@@ -145,7 +130,7 @@ class Learner(Generic[TensorT, ConfigT]):
         module_class = type(self.unwrap(self.module[module_id])).__name__
         raise NotImplementedError(
             f"module {module_id!r} ({module_class}) has no loss. Derive {module_class} from SelfSupervisedLossAPI to "
-            f"bring one, or override compute_loss_for_module in a subclass of Learner, here {type(self).__name__}."
+            f"bring one, or override {type(self).__name__}.compute_loss_for_module."
         )
 
     def get_config_for_module(self, module_id: ModuleID) -> ConfigT:
@@ -155,8 +140,8 @@ class Learner(Generic[TensorT, ConfigT]):
             module_id: The ID of the module.
 
         Returns:
-            What the configuration's own `get_config_for_module` returns if it has that method, as RLlib's
-            `AlgorithmConfig` does, and otherwise the configuration as it is.
+            What `config.get_config_for_module(module_id)` returns if the configuration has that method, as RLlib's
+            `AlgorithmConfig` does, and otherwise the whole configuration.
         """
         get_config_for_module = getattr(self.config, "get_config_for_module", None)
         return get_config_for_module(module_id) if callable(get_config_for_module) else self.config
@@ -164,9 +149,8 @@ class Learner(Generic[TensorT, ConfigT]):
     def unwrap(self, module: Any) -> Any:
         """Looks through wrappers for a module that brings its own loss.
 
-        Known wrappers are those with a method `unwrapped()`, as RLlib's have, `torch.compile`,
-        `DistributedDataParallel`, `DataParallel`, `AveragedModel` and Lightning Fabric's, also one around another.
-        Override it for a wrapper of your own:
+        Wrappers are those with a method `unwrapped()`, as RLlib's have, `torch.compile`, `DistributedDataParallel`,
+        `DataParallel`, `AveragedModel` and Lightning Fabric's, also around one another. For one of your own, override:
 
             def unwrap(self, module):
                 return self.unwrap(module.inner) if isinstance(module, MyWrapper) else super().unwrap(module)
@@ -177,7 +161,12 @@ class Learner(Generic[TensorT, ConfigT]):
         Returns:
             The outermost module that implements `SelfSupervisedLossAPI`, or else the innermost.
         """
-        inner = _wrapped_by(module)
+        inner = module
+        if callable(getattr(type(module), "unwrapped", None)):
+            inner = module.unwrapped()
+        for base in type(module).__mro__:
+            if attribute := _WRAPPERS.get(f"{base.__module__}.{base.__qualname__}"):
+                inner = getattr(module, attribute)
         if inner is module or isinstance(module, SelfSupervisedLossAPI):
             return module
         return self.unwrap(inner)  # by self, so that an override sees each layer
@@ -189,8 +178,10 @@ class _Modules(Protocol):
 
 
 class _Metrics(Protocol):
-    def log_value(self, *args: Any, **kwargs: Any) -> Any: ...
-    def log_dict(self, *args: Any, **kwargs: Any) -> Any: ...
+    @property
+    def log_value(self) -> Callable[..., Any]: ...
+    @property
+    def log_dict(self) -> Callable[..., Any]: ...
 
 
 # Wrapper classes, and the attribute that holds what they wrap. They are known by name: torch may not be installed.
@@ -204,38 +195,12 @@ _WRAPPERS = {
 }
 
 
-def _wrapped_by(module: Any) -> Any:
-    """Returns what a wrapper wraps, or the module itself if it is no wrapper."""
-    if callable(getattr(type(module), "unwrapped", None)):
-        return module.unwrapped()
-    for base in type(module).__mro__:
-        attribute = _WRAPPERS.get(f"{base.__module__}.{base.__qualname__}")
-        if attribute is not None:
-            return getattr(module, attribute)
-    return module
-
-
-def _missing_id(module_id: ModuleID, module: "_Modules", batch: Mapping[ModuleID, Any]) -> KeyError:
-    lacking, ids = ("batch", batch.keys()) if module_id in module.keys() else ("module", module.keys())
-    return KeyError(f"module ID {module_id!r} is in fwd_out but not in {lacking}, which has {list(ids)}")
-
-
-def _add_note(error: Any, module_id: ModuleID, module: Any) -> None:
-    with suppress(Exception):  # Python 3.10 has no notes, and nothing that fails here may replace the error.
-        error.add_note(f"while computing the loss of module {module_id!r} ({type(module).__name__})")
-
-
-# Weak, so that the warning does not keep classes alive.
 _warned: "WeakSet[type]" = WeakSet()
 
 
 def _warn_of_duck_typing(module_class: type) -> None:
     if module_class not in _warned:
         _warned.add(module_class)
-        warnings.warn(
-            f"{module_class.__name__} has a method compute_self_supervised_loss, but does not implement "
-            "SelfSupervisedLossAPI, so the method is not called. Derive the class from SelfSupervisedLossAPI, or "
-            "register it with SelfSupervisedLossAPI.register.",
-            UserWarning,
-            stacklevel=3,
-        )
+        name = module_class.__name__
+        remedy = f"Derive {name} from SelfSupervisedLossAPI, or register it with SelfSupervisedLossAPI.register."
+        warnings.warn(f"{name}.compute_self_supervised_loss is not called. {remedy}", stacklevel=3)

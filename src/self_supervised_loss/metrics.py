@@ -1,7 +1,7 @@
 """The metrics logger: running values of what modules log while their losses are computed."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias, cast, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 Key: TypeAlias = str | tuple[str, ...]
 Reduce: TypeAlias = Literal["mean", "min", "max", "sum", "ema", "item"]
@@ -10,22 +10,18 @@ Reduce: TypeAlias = Literal["mean", "min", "max", "sum", "ema", "item"]
 class MetricsLogger:
     """Collects the values that modules log, and reduces the values of each key to one.
 
-    A training loop hands them out whenever it wants to report:
+    A training loop takes them out whenever it wants to report:
 
         for batch in batches:
             losses = learner.compute_losses(fwd_out=..., batch=batch)    # the modules log
-            ...
         print(learner.metrics.reduce())    # {"icm": {"forward_loss": ..., "inverse_loss": ...}}
 
-    Values may be Python numbers, or the arrays and tensors of any framework. They are not moved or waited for, so
-    logging does not synchronise with a device. Tensors leave the autograd graph as they are logged, and later changes
-    to them in place do not show. Those in half precision are reduced in float32. A key takes the memory of one value,
-    or of `window` values. NaN is not skipped: it shows in the result.
+    Values are Python numbers, or arrays and tensors of any framework. They are not moved or waited for. Tensors leave
+    the autograd graph as they are logged, later changes to them in place do not show, and those in half precision are
+    reduced in float32. A key takes the memory of one value, or of `window` values. NaN is not skipped but shows.
 
     Under `jax.jit` the values are tracers: make the logger inside the function, and return what `reduce` returns.
-
-    The names are those of RLlib's `MetricsLogger` (Ray 2.60). A logger is not to be written to by several threads at
-    the same time.
+    Several threads must not write to one logger at once. The names are those of RLlib's `MetricsLogger` (Ray 2.60).
     """
 
     def __init__(self) -> None:
@@ -47,8 +43,9 @@ class MetricsLogger:
             key: The name of the value, or a tuple of names that leads to it in the nested result.
             value: A scalar, or an array, which is reduced element by element.
             reduce: What becomes of the values of a key: their `"mean"`, `"min"`, `"max"` or `"sum"`, their
-                exponential moving average (`"ema"`), or just the last one (`"item"`, which may be of any type).
-            window: How many of the last values are reduced. By default all since the last `reduce()`.
+                exponential moving average (`"ema"`), or the last one (`"item"`).
+            window: How many of the last values are reduced. By default all since the last `reduce()`. A compiled step
+                is compiled anew until the window is full, so keep it small under `torch.compile`.
             ema_coeff: The weight of a new value, for `"ema"` only: `ema = (1 - ema_coeff) * ema + ema_coeff * value`,
                 starting at the first value. 0.01 by default.
 
@@ -68,12 +65,12 @@ class MetricsLogger:
         window: int | None = None,
         ema_coeff: float | None = None,
     ) -> None:
-        """Logs every value of a dict, which may be nested. Where one of them is refused, none is logged.
+        """Logs every value of a dict, which may be nested, as `log_value` does. If one is refused, none is logged.
 
         Args:
             value_dict: The values by name.
             key: Where the dict goes in the nested result, often the ID of the module. By default at its top.
-            reduce: As for `log_value`, and so are `window`, `ema_coeff` and the errors.
+            reduce: As in `log_value`, and so are `window`, `ema_coeff` and the errors.
             window: See `reduce`.
             ema_coeff: See `reduce`.
         """
@@ -129,9 +126,10 @@ class MetricsLogger:
             node = node[name]
         if isinstance(node, dict):
             raise ValueError(f"cannot log a value as {path!r}: it holds a dict already, with {list(node)}")
-        if node.settings != settings:
-            raise ValueError(f"cannot log {path!r} with {settings}: it was logged with {node.settings}")
-        return cast("_Stat", node)
+        stat: _Stat = node
+        if stat.settings != settings:
+            raise ValueError(f"cannot log {path!r} with {settings}: it was logged with {stat.settings}")
+        return stat
 
 
 class _Settings(NamedTuple):
@@ -159,10 +157,8 @@ class _Stat(NamedTuple):
         return self._replace(state=(_fold(self.settings, running, value, seen), seen))
 
     def value(self) -> Any:
-        if self.settings.window is None:
-            return self.state[0]
-        running = self.state[0]
-        for nth, value in enumerate(self.state[1:], start=2):
+        running, *later = self.state[:1] if self.settings.window is None else self.state
+        for nth, value in enumerate(later, start=2):
             running = _fold(self.settings, running, value, nth)
         return running
 
@@ -182,9 +178,8 @@ def _fold(settings: _Settings, running: Any, value: Any, nth: Any) -> Any:
     if _has(array, "clip"):
         # The one spelling that NumPy, torch and JAX share, and that does not wait for a device as min() would.
         return array.clip(max=bound) if settings.reduce == "min" else array.clip(min=bound)
-    if running != running:
-        return running  # NaN
-    return min(value, running) if settings.reduce == "min" else max(value, running)
+    pick = min if settings.reduce == "min" else max
+    return running if running != running else pick(value, running)  # NaN stays
 
 
 def _own(value: Any) -> Any:
@@ -197,7 +192,7 @@ def _own(value: Any) -> Any:
 
 
 def _has(value: Any, method: str) -> bool:
-    # Numbers are told first: torch.compile cannot ask for the attributes of a number whose value it does not know.
+    # torch.compile cannot ask for the attributes of a number whose value it does not know.
     return not isinstance(value, (int, float)) and hasattr(value, method)
 
 
@@ -227,13 +222,8 @@ def _settings(reduce: Reduce, window: int | None, ema_coeff: float | None) -> _S
         raise ValueError(f"reduce is one of {', '.join(map(repr, get_args(Reduce)))}, not {reduce!r}")
     if window is not None and (not isinstance(window, int) or window < 1):
         raise ValueError(f"window is None, for all values, or an integer from 1 on, not {window!r}")
-    if reduce != "ema":
-        if ema_coeff is not None:
-            raise ValueError(f"ema_coeff goes with reduce='ema', not with reduce={reduce!r}")
-    elif window is not None:
-        raise ValueError("reduce='ema' takes an ema_coeff and no window; reduce='mean' takes a window")
-    elif ema_coeff is None:
-        ema_coeff = 0.01
-    elif not 0 < ema_coeff <= 1:
+    if (window if reduce == "ema" else ema_coeff) is not None:
+        raise ValueError(f"ema_coeff goes with reduce='ema' alone, and window with all others, but reduce={reduce!r}")
+    if ema_coeff is not None and not 0 < ema_coeff <= 1:
         raise ValueError(f"ema_coeff is above 0 and at most 1, not {ema_coeff!r}")
-    return _Settings(reduce, window, ema_coeff)
+    return _Settings(reduce, window, 0.01 if reduce == "ema" and ema_coeff is None else ema_coeff)

@@ -5,6 +5,8 @@ import math
 import pickle
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 from self_supervised_loss.api import ModuleID, SelfSupervisedLossAPI
@@ -22,8 +24,8 @@ def check_module(
 ) -> Any:
     """Checks that a module works with every learner, in the spirit of Gymnasium's `check_env`.
 
-    The loss method is called twice on the same input. If the second loss differs, a `UserWarning` says so: that may be
-    meant, as with dropout, or come from something that the first call left behind.
+    The loss method is called twice on the same input. A second loss that differs is a `UserWarning`, since it may be
+    meant, as with dropout.
 
     Args:
         module: The module, wrapped or not.
@@ -46,24 +48,13 @@ def check_module(
     cause: Exception | None = None
     if not isinstance(inner, SelfSupervisedLossAPI):
         but = "" if loss_method is None else ", it only has a method of that name"
-        violations.append(
-            f"{name} does not implement SelfSupervisedLossAPI{but}. Derive {name} from SelfSupervisedLossAPI, or "
-            "register it with SelfSupervisedLossAPI.register."
-        )
+        remedy = "Derive it from SelfSupervisedLossAPI, or register it with SelfSupervisedLossAPI.register."
+        violations.append(f"{name} does not implement SelfSupervisedLossAPI{but}. {remedy}")
     if loss_method is not None:
         metrics = _Metrics(violations)
-        arguments = {
-            "learner": _Only(
-                "learner",
-                module={module_id: module},
-                config=config,
-                metrics=_Only("learner.metrics", log_value=metrics.log_value, log_dict=metrics.log_dict),
-            ),
-            "module_id": module_id,
-            "config": config,
-            "batch": batch,
-            "fwd_out": fwd_out,
-        }
+        logger = _Only(log_value=metrics.log_value, log_dict=metrics.log_dict)
+        learner = _Only(module={module_id: module}, config=config, metrics=logger)
+        arguments = dict(learner=learner, module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
         before = _contents(batch=batch, fwd_out=fwd_out)
         try:
             _check_signature(loss_method, arguments, violations)
@@ -81,23 +72,16 @@ def check_module(
         raise AssertionError(f"{name} breaks the contract of SelfSupervisedLossAPI:\n- {listed}") from cause
     first, second = map(_number, losses)
     if first != second:
-        warnings.warn(
-            f"the loss of {name} was {first} and then {second} on the same input. If that is not meant, its loss "
-            "depends on something that the first call left behind.",
-            UserWarning,
-            stacklevel=2,
-        )
+        hint = "If that is not meant, it depends on something that the first call left behind."
+        warnings.warn(f"the loss of {name} was {first} and then {second} on the same input. {hint}", stacklevel=2)
     return losses[0]
 
 
-class _Only:
-    """Has the given attributes and, when asked for any other, says so."""
+class _Only(SimpleNamespace):
+    """Has the given attributes and, asked for any other, says which."""
 
-    def __init__(self, name: str, **attributes: Any) -> None:
-        vars(self).update(attributes, _name=name, _known=", ".join(f"{name}.{attribute}" for attribute in attributes))
-
-    def __getattr__(self, attribute: str) -> Any:
-        raise AttributeError(f"not every learner has {self._name}.{attribute}. Use no more than {self._known}.")
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"not every learner has .{name} there. Ask for no more than {', '.join(vars(self))}.")
 
 
 class _Metrics(MetricsLogger):
@@ -108,15 +92,15 @@ class _Metrics(MetricsLogger):
         self._violations = violations
 
     def _log(self, values: dict[tuple[str, ...], Any], settings: Any) -> None:
-        faults = {path: _fault_of_scalar(value) for path, value in values.items()}
-        self._violations += [
-            f"the value logged as {path!r} {fault}. Log a scalar." for path, fault in faults.items() if fault
-        ]
-        super()._log({path: value for path, value in values.items() if not faults[path]}, settings)
+        for path, value in list(values.items()):
+            if fault := _fault_of_scalar(value):
+                self._violations.append(f"the value logged as {path!r} {fault}. Log a scalar.")
+                del values[path]
+        super()._log(values, settings)
 
 
 def _check_signature(loss_method: Any, arguments: dict[str, Any], violations: list[str]) -> None:
-    """Checks the parameters, and fits the arguments to them so that the check can go on."""
+    """Checks the parameters, and fits the arguments to them, so that the other checks can be made."""
     parameters = inspect.signature(loss_method).parameters
     for name, parameter in parameters.items():
         if parameter.kind is parameter.POSITIONAL_ONLY:
@@ -124,10 +108,7 @@ def _check_signature(loss_method: Any, arguments: dict[str, Any], violations: li
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         arguments["an_extra_argument"] = None
         return
-    violations.append(
-        "there is no **kwargs. Add it, since some learners pass more arguments, as RLlib's TorchMetaLearner does with "
-        "others_loss_per_module."
-    )
+    violations.append("there is no **kwargs. Add it, since some learners pass more, as RLlib's TorchMetaLearner does.")
     for name in [name for name in arguments if name not in parameters]:
         violations.append(f"there is no parameter {name}. Add it, since every learner passes it.")
         del arguments[name]
@@ -140,14 +121,12 @@ def _check_loss(loss: Any, module: Any, violations: list[str]) -> None:
         violations.append(f"the loss is {_number(loss)}. Look for a division by zero or a logarithm of zero.")
     parameters = module.parameters() if hasattr(module, "parameters") and hasattr(loss, "grad_fn") else ()
     if any(parameter.requires_grad for parameter in parameters) and not loss.requires_grad:
-        violations.append(
-            "the loss has no grad_fn, so the module would learn nothing. Make fwd_out with gradients, and detach "
-            "nothing between the parameters and the loss."
-        )
+        remedy = "Make fwd_out with gradients, and detach nothing between the parameters and the loss."
+        violations.append(f"the loss has no grad_fn, so that nothing would be learnt. {remedy}")
 
 
 def _check_unchanged(before: dict[str, Any], after: dict[str, Any], violations: list[str]) -> None:
-    nothing = (None, b"")
+    nothing = (object(), b"")
     for key in {**before, **after}:
         (value, image), (value_after, image_after) = before.get(key, nothing), after.get(key, nothing)
         if value is not value_after:
@@ -161,10 +140,9 @@ def _contents(**inputs: Mapping[str, Any]) -> dict[str, tuple[Any, bytes]]:
 
 
 def _image(value: Any) -> bytes:
-    try:
+    with suppress(Exception):
         return pickle.dumps(value)  # whatever the framework, it holds the numbers
-    except Exception:
-        return b""  # only its identity is checked
+    return b""  # only its identity is checked
 
 
 def _fault_of_scalar(value: Any) -> str | None:

@@ -38,14 +38,14 @@ def test_an_id_that_the_modules_lack_is_named():
     learner = Learner(module={"icm": Curious(), "rnd": Curious()})
     with pytest.raises(KeyError) as raised:
         learner.compute_losses(fwd_out={"imc": {}}, batch={"imc": {}})
-    assert "module ID 'imc' is in fwd_out but not in module, which has ['icm', 'rnd']" in str(raised.value)
+    assert "'imc' is in fwd_out but not in module, which has ['icm', 'rnd']" in str(raised.value)
 
 
 def test_an_id_that_the_batch_lacks_is_named():
     learner = Learner(module={"icm": Curious(), "rnd": Curious()})
     with pytest.raises(KeyError) as raised:
         learner.compute_losses(fwd_out={"icm": {}, "rnd": {}}, batch={"icm": {}, "pi": {}})
-    assert "module ID 'rnd' is in fwd_out but not in batch, which has ['icm', 'pi']" in str(raised.value)
+    assert "'rnd' is in fwd_out but not in batch, which has ['icm', 'pi']" in str(raised.value)
 
 
 def test_the_error_of_a_mapping_itself_is_not_lost():
@@ -75,8 +75,7 @@ def test_where_nobody_has_a_loss_both_remedies_are_named():
         EmptyLearner(module={"policy": Plain()}).compute_losses(fwd_out={"policy": {}}, batch={"policy": {}})
     assert "module 'policy' (Plain) has no loss" in str(raised.value)
     assert "Derive Plain from SelfSupervisedLossAPI" in str(raised.value)
-    assert "override compute_loss_for_module" in str(raised.value)
-    assert "EmptyLearner" in str(raised.value)
+    assert "override EmptyLearner.compute_loss_for_module" in str(raised.value)
 
 
 @pytest.mark.parametrize("error", [ValueError("bad shape"), KeyError("m"), KeyError("obs"), KeyboardInterrupt()])
@@ -87,7 +86,7 @@ def test_what_a_loss_method_raises_comes_through_with_a_note_that_names_the_modu
     assert raised.value is error
     assert error.__cause__ is None
     if sys.version_info >= (3, 11):
-        assert error.__notes__ == ["while computing the loss of module 'm' (Curious)"]
+        assert error.__notes__ == ["in the loss of module 'm' (Curious)"]
 
 
 def test_what_the_learners_own_loss_raises_is_named_too():
@@ -98,7 +97,7 @@ def test_what_the_learners_own_loss_raises_is_named_too():
     with pytest.raises(KeyError, match="'rewards'") as raised:
         Broken(module={"policy": Plain()}).compute_losses(fwd_out={"policy": {}}, batch={"policy": {}})
     if sys.version_info >= (3, 11):
-        assert raised.value.__notes__ == ["while computing the loss of module 'policy' (Plain)"]
+        assert raised.value.__notes__ == ["in the loss of module 'policy' (Plain)"]
 
 
 def test_an_error_that_takes_no_note_comes_through_all_the_same():
@@ -122,7 +121,7 @@ def test_wrappers_that_go_round_in_a_circle_end_in_an_error_that_names_the_modul
     with pytest.raises(RecursionError) as raised:
         Learner(module={"m": one}).compute_losses(fwd_out={"m": {}}, batch={"m": {}})
     if sys.version_info >= (3, 11):
-        assert raised.value.__notes__ == ["while computing the loss of module 'm' (Wrapper)"]
+        assert raised.value.__notes__ == ["in the loss of module 'm' (Wrapper)"]
 
 
 @pytest.mark.parametrize("extra", ["module_id", "config"])

@@ -77,8 +77,9 @@ class Learner(Generic[TensorT, ConfigT]):
                     f"{module_id!r} is in fwd_out but not in {where}, which has {[*known.keys()]}"
                 ) from error
             try:
-                module = self.unwrap(module)
                 config = self.get_config_for_module(module_id)
+                if SelfSupervisedLossAPI not in type(module).__mro__:
+                    module = self.unwrap(module)
                 if isinstance(module, SelfSupervisedLossAPI):
                     loss = module.compute_self_supervised_loss(
                         learner=self,
@@ -140,8 +141,7 @@ class Learner(Generic[TensorT, ConfigT]):
             module_id: The ID of the module.
 
         Returns:
-            What `config.get_config_for_module(module_id)` returns if the configuration has that method, as RLlib's
-            `AlgorithmConfig` does, and otherwise the whole configuration.
+            What `config.get_config_for_module(module_id)` returns, if `config` has that method, else `config`.
         """
         get_config_for_module = getattr(self.config, "get_config_for_module", None)
         return get_config_for_module(module_id) if callable(get_config_for_module) else self.config
@@ -164,9 +164,11 @@ class Learner(Generic[TensorT, ConfigT]):
         inner = module
         if callable(getattr(type(module), "unwrapped", None)):
             inner = module.unwrapped()
-        for base in type(module).__mro__:
-            if attribute := _WRAPPERS.get(f"{base.__module__}.{base.__qualname__}"):
-                inner = getattr(module, attribute)
+        else:
+            for base in type(module).__mro__:
+                home, attribute = _WRAPPERS.get(base.__name__, (None, ""))
+                if home is not None and base.__module__.endswith(home):
+                    inner = getattr(module, attribute)
         if inner is module or isinstance(module, SelfSupervisedLossAPI):
             return module
         return self.unwrap(inner)  # by self, so that an override sees each layer
@@ -184,16 +186,14 @@ class _Metrics(Protocol):
     def log_dict(self) -> Callable[..., Any]: ...
 
 
-# Wrapper classes, and the attribute that holds what they wrap. They are known by name: torch may not be installed.
+# Wrappers by class name: the module that they are from, and where they hold what they wrap. Torch is not imported.
 _WRAPPERS = {
-    "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
-    "torch.nn.parallel.distributed.DistributedDataParallel": "module",
-    "torch.nn.parallel.data_parallel.DataParallel": "module",
-    "torch.optim.swa_utils.AveragedModel": "module",
-    "lightning.fabric.wrappers._FabricModule": "_forward_module",
-    "lightning_fabric.wrappers._FabricModule": "_forward_module",
+    "OptimizedModule": ("torch._dynamo.eval_frame", "_orig_mod"),
+    "DistributedDataParallel": ("torch.nn.parallel.distributed", "module"),
+    "DataParallel": ("torch.nn.parallel.data_parallel", "module"),
+    "AveragedModel": ("torch.optim.swa_utils", "module"),
+    "_FabricModule": ("fabric.wrappers", "_forward_module"),  # of lightning or of lightning_fabric
 }
-
 
 _warned: "WeakSet[type]" = WeakSet()
 

@@ -1,0 +1,191 @@
+"""`torch.compile(fullgraph=True)`: graph breaks are errors, and so is compiling one function more than eight times."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, get_args
+
+import pytest
+import torch
+from modules.icm import ICM
+from torch import nn
+from torch._dynamo.utils import counters
+
+from self_supervised_loss import Learner, MetricsLogger, SelfSupervisedLossAPI
+from self_supervised_loss.metrics import Reduce
+
+OBS_SIZE, NUM_ACTIONS, NUM_CALLS = 4, 3, 20
+
+SETTINGS = [{"reduce": reduce} for reduce in get_args(Reduce)] + [
+    {"reduce": reduce, "window": 2} for reduce in get_args(Reduce) if reduce != "ema"
+]
+
+
+class LogsEverything(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
+    """Logs each kind of tensor with each setting of the logger."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(OBS_SIZE, 1)
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        return {"prediction": self.net(batch["obs"])}
+
+    def compute_self_supervised_loss(
+        self, *, learner: Any, module_id: str, batch: dict[str, Any], fwd_out: dict[str, torch.Tensor], **kwargs: Any
+    ) -> torch.Tensor:
+        loss = fwd_out["prediction"].square().mean()
+        for setting in SETTINGS:
+            learner.metrics.log_value((module_id, str(setting)), fwd_out["prediction"], **setting)
+            learner.metrics.log_dict({"half": loss.half(), "large": loss > 0.5}, key=str(setting), **setting)
+        return loss * kwargs["scale"]
+
+
+class PolicyLearner(Learner[torch.Tensor]):
+    """Has the loss of a policy that brings none."""
+
+    def compute_loss_for_module(
+        self, *, module_id: str, batch: dict[str, Any], fwd_out: dict[str, torch.Tensor], **kwargs: Any
+    ) -> torch.Tensor:
+        loss = nn.functional.cross_entropy(fwd_out["logits"], batch["actions"]) * kwargs["scale"]
+        self.metrics.log_value((module_id, "loss"), loss)
+        return loss
+
+
+class Policy(nn.Linear):
+    def forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        return {"logits": super().forward(batch["obs"])}
+
+
+def make_learner() -> PolicyLearner:
+    torch.manual_seed(0)
+    modules = {
+        "policy": Policy(OBS_SIZE, NUM_ACTIONS),
+        "icm": ICM(OBS_SIZE, NUM_ACTIONS),
+        "logs_everything": LogsEverything(),
+    }
+    return PolicyLearner(module=nn.ModuleDict(modules))
+
+
+def compute_losses(learner: PolicyLearner, batch: dict[str, Any], scale: float) -> dict[str, torch.Tensor]:
+    fwd_out = {module_id: module(batch) for module_id, module in learner.module.items()}
+    return learner.compute_losses(fwd_out=fwd_out, batch=dict.fromkeys(fwd_out, batch), scale=scale)
+
+
+# The three ways in which a compiled function gets at what it works on.
+
+
+def as_argument(function: Callable[..., Any], state: Any, **options: Any) -> Callable[..., Any]:
+    compiled = torch.compile(function, fullgraph=True, **options)
+    return lambda *args: compiled(state, *args)
+
+
+def in_a_closure(function: Callable[..., Any], state: Any, **options: Any) -> Callable[..., Any]:
+    return torch.compile(lambda *args: function(state, *args), fullgraph=True, **options)
+
+
+def as_a_global(function: Callable[..., Any], state: Any, **options: Any) -> Callable[..., Any]:
+    global STATE
+    STATE = state
+    return torch.compile(lambda *args: function(STATE, *args), fullgraph=True, **options)
+
+
+each_place = pytest.mark.parametrize("place", [as_argument, in_a_closure, as_a_global])
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def batches() -> Iterator[dict[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(NUM_CALLS):
+        yield {
+            "obs": torch.randn(8, OBS_SIZE, generator=generator),
+            "new_obs": torch.randn(8, OBS_SIZE, generator=generator),
+            "actions": torch.randint(NUM_ACTIONS, (8,), generator=generator),
+        }
+
+
+@each_place
+def test_dispatch_and_every_kind_of_logging_are_one_graph(place: Callable[..., Any]) -> None:
+    learner, eager_learner = make_learner(), make_learner()
+    compiled = place(compute_losses, learner, backend="eager")
+
+    for batch in batches():
+        losses = compiled(batch, 0.5)
+        assert losses == compute_losses(eager_learner, batch, 0.5)
+
+    torch.testing.assert_close(learner.metrics.reduce(), eager_learner.metrics.reduce())
+    assert counters["stats"]["unique_graphs"] > 0
+    assert not counters["graph_break"]
+
+
+def test_training_is_the_same_when_autograd_is_compiled_too() -> None:
+    def train(learner: PolicyLearner, compute_losses: Callable[..., Any]) -> list[torch.Tensor]:
+        del learner.module["logs_everything"]
+        optimizer = torch.optim.SGD(learner.module.parameters(), lr=0.1)
+        for batch in batches():
+            optimizer.zero_grad()
+            sum(compute_losses(learner, batch, 0.5).values()).backward()
+            optimizer.step()
+        return list(learner.module.parameters())
+
+    learner, eager_learner = make_learner(), make_learner()
+    trained = train(learner, torch.compile(compute_losses, fullgraph=True, backend="aot_eager"))
+    expected = train(eager_learner, compute_losses)
+
+    torch.testing.assert_close(trained, expected)
+    torch.testing.assert_close(learner.metrics.reduce(), eager_learner.metrics.reduce())
+
+
+@each_place
+def test_reduce_takes_part_in_the_graph(place: Callable[..., Any]) -> None:
+    def losses_and_metrics(learner: PolicyLearner, batch: dict[str, Any]) -> tuple[Any, Any]:
+        return compute_losses(learner, batch, 1.0), learner.metrics.reduce()
+
+    learner, eager_learner = make_learner(), make_learner()
+    compiled = place(losses_and_metrics, learner, backend="eager")
+
+    for batch in batches():
+        torch.testing.assert_close(compiled(batch), losses_and_metrics(eager_learner, batch))
+    assert counters["stats"]["unique_graphs"] == 1
+
+
+@each_place
+def test_constants_are_logged_without_compiling_anew(place: Callable[..., Any]) -> None:
+    # All but those where a number that runs would be a new constant, each time: log a tensor there.
+    settings = [setting for setting in SETTINGS if setting not in ({"reduce": "mean"}, {"reduce": "sum"})]
+
+    def log(metrics: MetricsLogger, x: torch.Tensor) -> torch.Tensor:
+        for setting in settings:
+            metrics.log_dict({"float": 0.5, "int": 2, "bool": True}, key=str(setting), **setting)
+        return x + 1
+
+    metrics, eager_metrics = MetricsLogger(), MetricsLogger()
+    compiled = place(log, metrics, backend="aot_eager")
+    for _ in range(NUM_CALLS):
+        compiled(torch.zeros(()))
+        log(eager_metrics, torch.zeros(()))
+
+    assert metrics.reduce() == eager_metrics.reduce()
+    assert not counters["graph_break"]
+
+
+@pytest.mark.parametrize("place", [as_argument, in_a_closure])
+@pytest.mark.parametrize("reduce", ["min", "max", "sum", "item"])
+def test_a_changing_batch_size_is_logged_without_compiling_anew(place: Callable[..., Any], reduce: Reduce) -> None:
+    def log(metrics: MetricsLogger, x: torch.Tensor) -> torch.Tensor:
+        metrics.log_value("batch_size", x.shape[0], reduce=reduce)
+        return x + 1
+
+    metrics, eager_metrics = MetricsLogger(), MetricsLogger()
+    compiled = place(log, metrics, backend="aot_eager")
+    for batch_size in range(2, 2 + NUM_CALLS):
+        compiled(torch.zeros(batch_size))
+        log(eager_metrics, torch.zeros(batch_size))
+
+    assert metrics.reduce() == eager_metrics.reduce()
+    assert not counters["graph_break"]

@@ -1,0 +1,261 @@
+"""torch's wrappers and Lightning Fabric's: a module is trained through them as if it stood alone."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from modules.icm import ICM
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from self_supervised_loss import Learner, SelfSupervisedLossAPI
+
+OBS_SIZE, NUM_ACTIONS = 4, 3
+
+
+def compiled(module: nn.Module) -> Any:
+    return torch.compile(module, backend="eager")
+
+
+def compiled_in_place(module: nn.Module) -> nn.Module:
+    module.compile(backend="eager")
+    return module
+
+
+def sharded(module: nn.Module) -> nn.Module:
+    return fully_shard(module, mesh=init_device_mesh("cpu", (1,)))
+
+
+def fabric(module: nn.Module) -> Any:
+    return Fabric(accelerator="cpu", devices=1).setup(module)
+
+
+def fabric_with_optimizer(module: nn.Module) -> Any:
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    return Fabric(accelerator="cpu", devices=1).setup(module, optimizer)[0]
+
+
+WRAPPERS: dict[str, Callable[[nn.Module], Any]] = {
+    "torch.compile": compiled,
+    "module.compile": compiled_in_place,
+    "DistributedDataParallel": DistributedDataParallel,
+    "DistributedDataParallel around torch.compile": lambda module: DistributedDataParallel(compiled(module)),
+    "torch.compile around DistributedDataParallel": lambda module: compiled(DistributedDataParallel(module)),
+    "DataParallel": DataParallel,
+    "AveragedModel": AveragedModel,
+    "fully_shard": sharded,
+    "Fabric": fabric,
+    "Fabric with an optimizer": fabric_with_optimizer,
+    "Fabric around torch.compile": lambda module: fabric(compiled(module)),
+    "torch.compile around Fabric": lambda module: compiled(fabric(module)),
+}
+
+each_wrapper = pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS.keys())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def process_group() -> Iterator[None]:
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    yield
+    torch._dynamo.reset()
+
+
+class Policy(nn.Module):
+    """Brings no loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(OBS_SIZE, NUM_ACTIONS)
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"logits": self.net(batch["obs"])}
+
+
+class PolicyLearner(Learner[torch.Tensor]):
+    def compute_loss_for_module(
+        self, *, batch: dict[str, Any], fwd_out: dict[str, torch.Tensor], **kwargs: Any
+    ) -> torch.Tensor:
+        return nn.functional.cross_entropy(fwd_out["logits"], batch["actions"])
+
+
+def make_icm() -> ICM:
+    torch.manual_seed(0)
+    return ICM(OBS_SIZE, NUM_ACTIONS)
+
+
+def make_policy() -> Policy:
+    torch.manual_seed(0)
+    return Policy()
+
+
+@pytest.fixture
+def batch() -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    return {
+        "obs": torch.randn(16, OBS_SIZE),
+        "new_obs": torch.randn(16, OBS_SIZE),
+        "actions": torch.randint(NUM_ACTIONS, (16,)),
+    }
+
+
+def loss_and_gradients(learner: Learner, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """Runs one forward and one backward pass through the module as it stands in the learner, wrapped or not."""
+    module = learner.module["module"]
+    loss = learner.compute_losses(fwd_out={"module": module(batch)}, batch={"module": batch})["module"]
+    loss.backward()
+    tensors = [loss, *(parameter.grad for parameter in module.parameters())]
+    return [tensor.full_tensor() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+
+
+@each_wrapper
+def test_a_wrapped_module_is_asked_for_its_loss(
+    wrap: Callable[[nn.Module], Any], batch: dict[str, torch.Tensor]
+) -> None:
+    learner = Learner[torch.Tensor](module={"module": wrap(make_icm())})
+    expected = loss_and_gradients(Learner[torch.Tensor](module={"module": make_icm()}), batch)
+
+    torch.testing.assert_close(loss_and_gradients(learner, batch), expected)
+    assert isinstance(learner.unwrap(learner.module["module"]), ICM)
+    assert learner.metrics.peek("module").keys() == {"forward_loss", "inverse_loss"}
+
+
+@each_wrapper
+def test_a_wrapped_module_without_a_loss_gets_that_of_the_learner(
+    wrap: Callable[[nn.Module], Any], batch: dict[str, torch.Tensor]
+) -> None:
+    learner = PolicyLearner(module={"module": wrap(make_policy())})
+    expected = loss_and_gradients(PolicyLearner(module={"module": make_policy()}), batch)
+
+    torch.testing.assert_close(loss_and_gradients(learner, batch), expected)
+    assert isinstance(learner.unwrap(learner.module["module"]), Policy)
+
+
+@each_wrapper
+def test_the_class_that_lacks_a_loss_is_named_and_not_its_wrapper(wrap: Callable[[nn.Module], Any]) -> None:
+    learner = Learner[torch.Tensor](module={"module": wrap(make_policy())})
+
+    with pytest.raises(NotImplementedError, match=r"module 'module' \(\w*Policy\)"):
+        learner.compute_losses(fwd_out={"module": {}}, batch={"module": {}})
+
+
+class ActorWithModule(nn.Module):
+    """Has a child called `module`, as wrappers have, but a forward pass and a training of its own."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"logits": self.module(batch)["action_logits"]}
+
+
+def test_a_module_with_a_child_called_module_is_no_wrapper(batch: dict[str, torch.Tensor]) -> None:
+    actor = ActorWithModule(make_icm())
+    learner = PolicyLearner(module={"module": actor})
+
+    loss, *_ = loss_and_gradients(learner, batch)
+
+    assert learner.unwrap(actor) is actor
+    assert torch.equal(loss, nn.functional.cross_entropy(actor(batch)["logits"], batch["actions"]))
+
+
+class MyWrapper(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> Any:
+        return self.inner(batch)
+
+
+class MyLearner(Learner[torch.Tensor]):
+    def unwrap(self, module: Any) -> Any:
+        return self.unwrap(module.inner) if isinstance(module, MyWrapper) else super().unwrap(module)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        MyWrapper,
+        lambda module: MyWrapper(MyWrapper(module)),
+        lambda module: compiled(MyWrapper(module)),
+        lambda module: MyWrapper(compiled(module)),
+        lambda module: compiled(MyWrapper(compiled(module))),
+        lambda module: DistributedDataParallel(MyWrapper(module)),
+    ],
+)
+def test_a_learner_may_look_through_a_wrapper_of_its_own(
+    wrap: Callable[[nn.Module], Any], batch: dict[str, torch.Tensor]
+) -> None:
+    expected = loss_and_gradients(Learner[torch.Tensor](module={"module": make_icm()}), batch)
+
+    torch.testing.assert_close(loss_and_gradients(MyLearner(module={"module": wrap(make_icm())}), batch), expected)
+
+
+class Unwrappable(MyWrapper):
+    """Follows RLlib's convention."""
+
+    def unwrapped(self) -> nn.Module:
+        return self.inner
+
+
+def test_a_wrapper_with_an_unwrapped_method_is_looked_through(batch: dict[str, torch.Tensor]) -> None:
+    expected = loss_and_gradients(Learner[torch.Tensor](module={"module": make_icm()}), batch)
+    learner = Learner[torch.Tensor](module={"module": compiled(Unwrappable(make_icm()))})
+
+    torch.testing.assert_close(loss_and_gradients(learner, batch), expected)
+
+
+class UnwrapsToItself(Policy):
+    """What RLlib's modules do that wrap nothing."""
+
+    def unwrapped(self) -> nn.Module:
+        return self
+
+
+def test_unwrapping_ends_at_a_module_that_unwraps_to_itself(batch: dict[str, torch.Tensor]) -> None:
+    module = UnwrapsToItself()
+    learner = PolicyLearner(module={"module": compiled(module)})
+
+    assert learner.unwrap(learner.module["module"]) is module
+    assert torch.equal(
+        loss_and_gradients(learner, batch)[0],
+        nn.functional.cross_entropy(module(batch)["logits"], batch["actions"]),
+    )
+
+
+class WrapperWithItsOwnLoss(Unwrappable, SelfSupervisedLossAPI[torch.Tensor]):
+    def compute_self_supervised_loss(self, *, fwd_out: dict[str, torch.Tensor], **kwargs: Any) -> torch.Tensor:
+        return fwd_out["intrinsic_rewards"].sum()
+
+
+def test_the_outermost_loss_counts(batch: dict[str, torch.Tensor]) -> None:
+    wrapper = WrapperWithItsOwnLoss(make_icm())
+    learner = Learner[torch.Tensor](module={"module": compiled(wrapper)})
+
+    assert torch.equal(loss_and_gradients(learner, batch)[0], wrapper(batch)["intrinsic_rewards"].sum())
+
+
+@pytest.mark.parametrize("wrap", [*WRAPPERS.values(), MyWrapper], ids=[*WRAPPERS, "a wrapper of its own"])
+def test_wrappers_are_looked_through_inside_a_graph(
+    wrap: Callable[[nn.Module], Any], batch: dict[str, torch.Tensor]
+) -> None:
+    learner = MyLearner(module={"module": wrap(make_icm())})
+    with torch.no_grad():
+        fwd_out = {"module": learner.module["module"](batch)}
+    compute_losses = torch.compile(learner.compute_losses, fullgraph=True, backend="eager")
+
+    losses = compute_losses(fwd_out=fwd_out, batch={"module": batch})
+    assert losses == learner.compute_losses(fwd_out=fwd_out, batch={"module": batch})

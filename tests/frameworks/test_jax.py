@@ -1,0 +1,214 @@
+"""JAX: modules of Flax NNX, Flax Linen and Equinox under `jit`, `value_and_grad` and `vmap`."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple, get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen, nnx
+from modules.latent_world_model import LatentWorldModel
+
+from self_supervised_loss import Learner, MetricsLogger, SelfSupervisedLossAPI
+from self_supervised_loss.metrics import Reduce
+
+OBS_SIZE, NUM_ACTIONS = 4, 2
+
+
+class PredictsNextObs(SelfSupervisedLossAPI[jax.Array]):
+    """The loss of all three modules below, which predict the next observation from the present one."""
+
+    def compute_self_supervised_loss(
+        self, *, learner: Any, module_id: str, batch: dict[str, Any], fwd_out: dict[str, jax.Array], **kwargs: Any
+    ) -> jax.Array:
+        loss = jnp.square(fwd_out["predicted_new_obs"] - batch["new_obs"]).mean()
+        learner.metrics.log_value((module_id, "loss"), loss)
+        learner.metrics.log_dict({"root": jnp.sqrt(loss), "large": loss > 1.0}, key=module_id, reduce="max")
+        return loss * kwargs.get("scale", 1.0)
+
+
+class NNXModel(nnx.Module, PredictsNextObs):
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.net = nnx.Linear(OBS_SIZE, OBS_SIZE, rngs=rngs)
+
+    def __call__(self, obs: jax.Array) -> dict[str, jax.Array]:
+        return {"predicted_new_obs": self.net(obs)}
+
+
+class LinenModel(linen.Module, PredictsNextObs):
+    @linen.compact
+    def __call__(self, obs: jax.Array) -> dict[str, jax.Array]:
+        return {"predicted_new_obs": linen.Dense(OBS_SIZE)(obs)}
+
+
+class EquinoxModel(eqx.Module, PredictsNextObs):
+    net: eqx.nn.Linear
+
+    def __init__(self, key: jax.Array) -> None:
+        self.net = eqx.nn.Linear(OBS_SIZE, OBS_SIZE, key=key)
+
+    def __call__(self, obs: jax.Array) -> dict[str, jax.Array]:
+        return {"predicted_new_obs": obs @ self.net.weight.T + self.net.bias}
+
+
+class Case(NamedTuple):
+    """A module as a function of its parameters."""
+
+    params: Any
+    bind: Callable[[Any], Any]  # returns the module that has these parameters
+    forward: Callable[[Any, jax.Array], dict[str, jax.Array]]
+
+
+def nnx_case() -> Case:
+    graph, params = nnx.split(NNXModel(nnx.Rngs(0)))
+    return Case(params, lambda params: nnx.merge(graph, params), lambda params, obs: nnx.merge(graph, params)(obs))
+
+
+def linen_case() -> Case:
+    model = LinenModel()
+    params = model.init(jax.random.key(0), jnp.zeros(OBS_SIZE))
+    return Case(params, lambda params: model, model.apply)
+
+
+def equinox_case() -> Case:
+    params, static = eqx.partition(EquinoxModel(jax.random.key(0)), eqx.is_array)
+    return Case(
+        params, lambda params: eqx.combine(params, static), lambda params, obs: eqx.combine(params, static)(obs)
+    )
+
+
+each_case = pytest.mark.parametrize("case", [nnx_case(), linen_case(), equinox_case()], ids=["nnx", "linen", "equinox"])
+
+
+@pytest.fixture(autouse=True)
+def no_tracer_leaks() -> Iterator[None]:
+    with jax.checking_leaks():
+        yield
+
+
+def make_batch(*shape: int) -> dict[str, jax.Array]:
+    obs_key, new_obs_key = jax.random.split(jax.random.key(1))
+    return {
+        "obs": jax.random.normal(obs_key, (*shape, OBS_SIZE)),
+        "new_obs": 2 * jax.random.normal(new_obs_key, (*shape, OBS_SIZE)),
+    }
+
+
+def dispatched(case: Case) -> Callable[..., tuple[jax.Array, dict[str, Any]]]:
+    """Returns the loss and the metrics as a function of the parameters, as `has_aux` wants it."""
+
+    def loss_and_metrics(params: Any, batch: dict[str, Any]) -> tuple[jax.Array, dict[str, Any]]:
+        learner = Learner[jax.Array](module={"model": case.bind(params)})
+        fwd_out = {"model": case.forward(params, batch["obs"])}
+        losses = learner.compute_losses(fwd_out=fwd_out, batch={"model": batch})
+        return losses["model"], learner.metrics.reduce()
+
+    return loss_and_metrics
+
+
+def direct(case: Case) -> Callable[..., tuple[jax.Array, dict[str, Any]]]:
+    """Returns the same without a learner."""
+
+    def loss_and_metrics(params: Any, batch: dict[str, Any]) -> tuple[jax.Array, dict[str, Any]]:
+        loss = jnp.square(case.forward(params, batch["obs"])["predicted_new_obs"] - batch["new_obs"]).mean()
+        return loss, {"model": {"loss": loss, "root": jnp.sqrt(loss), "large": jnp.int32(loss > 1.0)}}
+
+    return loss_and_metrics
+
+
+assert_close = partial(np.testing.assert_allclose, rtol=1e-5)
+
+TRANSFORMATIONS: dict[str, Callable[..., Any]] = {
+    "none": lambda function: function,
+    "value_and_grad": lambda function: jax.value_and_grad(function, has_aux=True),
+    "jit of value_and_grad": lambda function: jax.jit(jax.value_and_grad(function, has_aux=True)),
+    "vmap": lambda function: jax.vmap(function, in_axes=(None, 0)),
+    "jit of vmap of value_and_grad": lambda function: jax.jit(
+        jax.vmap(jax.value_and_grad(function, has_aux=True), in_axes=(None, 0))
+    ),
+}
+
+
+@each_case
+@pytest.mark.parametrize("transform", TRANSFORMATIONS.values(), ids=TRANSFORMATIONS.keys())
+def test_a_transformed_dispatch_equals_the_direct_computation(case: Case, transform: Callable[..., Any]) -> None:
+    batch = make_batch(3, 8)  # three batches for vmap, and otherwise a larger one
+
+    result = transform(dispatched(case))(case.params, batch)
+
+    expected = transform(direct(case))(case.params, batch)
+    jax.tree.map(np.testing.assert_array_equal, result, expected)
+
+
+@each_case
+def test_dispatch_adds_no_operation_to_those_of_the_module(case: Case) -> None:
+    def without_dispatch(params: Any, batch: dict[str, Any]) -> tuple[jax.Array, dict[str, Any]]:
+        learner = Learner[jax.Array](module={})
+        loss = case.bind(params).compute_self_supervised_loss(
+            learner=learner, module_id="model", batch=batch, fwd_out=case.forward(params, batch["obs"])
+        )
+        return loss, learner.metrics.reduce()
+
+    operations = jax.make_jaxpr(dispatched(case))(case.params, make_batch(8))
+    assert str(operations) == str(jax.make_jaxpr(without_dispatch)(case.params, make_batch(8)))
+
+
+def test_modules_train_beside_one_another_and_get_what_else_the_step_passes() -> None:
+    cases = {"nnx": nnx_case(), "linen": linen_case(), "equinox": equinox_case()}
+    batch = make_batch(8)
+
+    @jax.jit
+    @jax.grad
+    def gradients(params: dict[str, Any], scale: float) -> jax.Array:
+        learner = Learner[jax.Array](module={name: case.bind(params[name]) for name, case in cases.items()})
+        fwd_out = {name: case.forward(params[name], batch["obs"]) for name, case in cases.items()}
+        losses = learner.compute_losses(fwd_out=fwd_out, batch=dict.fromkeys(cases, batch), scale=scale)
+        return sum(losses.values(), start=jnp.zeros(()))
+
+    all_gradients = gradients({name: case.params for name, case in cases.items()}, 0.5)
+
+    for name, case in cases.items():
+        alone = jax.grad(lambda params, case=case: 0.5 * direct(case)(params, batch)[0])(case.params)
+        jax.tree.map(assert_close, all_gradients[name], alone)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"reduce": reduce} for reduce in get_args(Reduce)]
+    + [{"reduce": reduce, "window": 2} for reduce in get_args(Reduce) if reduce != "ema"],
+    ids=str,
+)
+@pytest.mark.parametrize("transform", [jax.jit, jax.vmap])
+def test_every_way_to_reduce_gives_the_same_when_traced(setting: dict[str, Any], transform: Callable[..., Any]) -> None:
+    def log(values: jax.Array) -> dict[str, Any]:
+        metrics = MetricsLogger()
+        for value in values.T:
+            metrics.log_dict({"value": value, "bool": value > 2.0}, **setting)
+        return metrics.reduce()
+
+    values = jnp.array([[1.0, 4.0, 2.0, 3.0], [4.0, 7.0, 1.0, 3.0]])
+    jax.tree.map(assert_close, transform(log)(values), log(values))
+
+
+def test_a_step_of_the_world_model_lowers_its_loss() -> None:
+    model = LatentWorldModel(OBS_SIZE, NUM_ACTIONS, rngs=nnx.Rngs(0))
+    batch = make_batch(32) | {"actions": jnp.arange(32) % NUM_ACTIONS}
+
+    def loss_and_metrics(model: LatentWorldModel) -> tuple[jax.Array, dict[str, Any]]:
+        learner = Learner[jax.Array](module={"world_model": model})
+        losses = learner.compute_losses(fwd_out={"world_model": model(batch)}, batch={"world_model": batch})
+        return losses["world_model"], learner.metrics.reduce()
+
+    @nnx.jit
+    def step(model: LatentWorldModel) -> tuple[jax.Array, dict[str, Any]]:
+        result, gradients = nnx.value_and_grad(loss_and_metrics, has_aux=True)(model)
+        _, params = nnx.split(model)
+        nnx.update(model, jax.tree.map(lambda param, gradient: param - 0.1 * gradient, params, gradients))
+        return result
+
+    loss, metrics = step(model)
+    assert metrics["world_model"].keys() == {"prediction_error", "reconstruction_error"}
+    assert loss_and_metrics(model)[0] < loss

@@ -1,0 +1,71 @@
+"""What a training loop may look like."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger as RLlibMetricsLogger
+from torch import nn
+from typing_extensions import assert_type, override
+
+from self_supervised_loss import Learner, MetricsLogger, ModuleID
+
+
+@dataclass
+class Config:
+    clip: float = 0.2
+
+
+class PPOLearner(Learner[torch.Tensor, Config]):
+    @override
+    def compute_loss_for_module(
+        self,
+        *,
+        module_id: ModuleID,
+        config: Config,
+        batch: dict[str, Any],
+        fwd_out: dict[str, torch.Tensor],
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        return config.clip * fwd_out["ratio"].mean()
+
+
+class Printer:
+    def log_value(self, key: str | tuple[str, ...], value: Any, *, window: int | None = None) -> None:
+        print(key, value, window)
+
+    def log_dict(self, value_dict: dict[str, Any], *, key: str | None = None) -> None:
+        print(key, value_dict)
+
+    def flush(self) -> None: ...
+
+
+modules = {"policy": nn.Linear(2, 2), "value": nn.Linear(2, 1)}
+learner = PPOLearner(module=modules, config=Config())
+assert_type(learner.config, Config)
+assert_type(learner.get_config_for_module("policy"), Config)
+
+ones = torch.ones(2)
+losses = learner.compute_losses(fwd_out={"policy": {"ratio": ones}}, batch={"policy": {"obs": ones}}, step=3)
+assert_type(losses, dict[str, torch.Tensor])
+torch.autograd.backward(list(losses.values()))
+
+learner.metrics.log_value("loss", losses["policy"])
+learner.metrics.log_value(("policy", "loss"), losses["policy"], reduce="ema", ema_coeff=0.1)
+learner.metrics.log_dict({"loss": losses["policy"], "nested": {"ratio": 1.0}}, key="policy")
+learner.metrics.reduce()
+
+PPOLearner(module=nn.ModuleDict(modules))
+PPOLearner(module=modules, metrics=RLlibMetricsLogger())
+PPOLearner(module=modules, metrics=Printer()).metrics.flush()
+assert_type(Learner(module=modules, config=Config()).config, Config)
+assert_type(Learner[torch.Tensor](module=modules).compute_losses(fwd_out={}, batch={}), dict[str, torch.Tensor])
+Learner(module=modules).compute_losses(fwd_out={}, batch={})
+
+metrics = MetricsLogger()
+metrics.log_value("loss", 1.0, reduce="max", window=10)
+metrics.log_value(("policy", "loss"), ones)
+metrics.log_dict({"loss": 1.0}, key="policy")
+metrics.log_dict({"loss": 1.0}, key=("agents", "policy"))
+metrics.peek(("policy", "loss"))
+assert_type(metrics.reduce(), dict[str, Any])

@@ -1,0 +1,138 @@
+"""What an implementation of `SelfSupervisedLossAPI` may look like."""
+
+# ruff: noqa: UP006, UP035 (RLlib's own modules are annotated with Dict)
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Dict, final
+
+import torch
+from torch import nn
+from typing_extensions import assert_type, override
+
+from self_supervised_loss import Learner, ModuleID, SelfSupervisedLossAPI
+
+
+@dataclass
+class Config:
+    beta: float = 0.2
+
+
+class CuriosityLearner(Learner[torch.Tensor, Config]):
+    scale: float = 1.0
+
+
+class AllTypeArguments(nn.Module, SelfSupervisedLossAPI[torch.Tensor, Config, CuriosityLearner]):
+    @override
+    def compute_self_supervised_loss(
+        self,
+        *,
+        learner: CuriosityLearner,
+        module_id: ModuleID,
+        config: Config,
+        batch: dict[str, Any],
+        fwd_out: dict[str, torch.Tensor],
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        assert_type(learner.config, Config)
+        loss = learner.scale * config.beta * fwd_out["error"].mean()
+        learner.metrics.log_value((module_id, "loss"), loss, window=10)
+        learner.metrics.log_dict({"loss": loss}, key=module_id)
+        return loss
+
+
+class OnlyTheTensor(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
+    @override
+    def compute_self_supervised_loss(
+        self,
+        *,
+        learner: Any,
+        module_id: str,
+        config: Any,
+        batch: dict[str, Any],
+        fwd_out: dict[str, torch.Tensor],
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        return fwd_out["error"].mean()
+
+
+class NoTypeArguments(SelfSupervisedLossAPI):
+    @override
+    def compute_self_supervised_loss(
+        self,
+        *,
+        learner: Learner,
+        module_id: str,
+        config: Config,
+        batch: dict[str, Any],
+        fwd_out: dict[str, float],
+        **kwargs: Any,
+    ) -> float:
+        return config.beta * fwd_out["error"]
+
+
+class WithDict(SelfSupervisedLossAPI[torch.Tensor]):
+    @override
+    def compute_self_supervised_loss(
+        self,
+        *,
+        learner: Any,
+        module_id: str,
+        config: Any,
+        batch: Dict[str, Any],
+        fwd_out: Dict[str, torch.Tensor],
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        return fwd_out["error"].mean()
+
+
+class WithMapping(SelfSupervisedLossAPI[torch.Tensor]):
+    @override
+    def compute_self_supervised_loss(
+        self,
+        *,
+        learner: Any,
+        module_id: str,
+        config: Any,
+        batch: Mapping[str, Any],
+        fwd_out: Mapping[str, torch.Tensor],
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        return fwd_out["error"].mean()
+
+
+class WithMoreKeywords(SelfSupervisedLossAPI[torch.Tensor]):
+    @override
+    def compute_self_supervised_loss(
+        self,
+        *,
+        learner: Any,
+        module_id: str,
+        config: Any,
+        batch: dict[str, Any],
+        fwd_out: dict[str, torch.Tensor],
+        others_loss_per_module: Mapping[str, torch.Tensor] | None = None,
+        scale: float = 1.0,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        return scale * fwd_out["error"].mean()
+
+
+@final
+class Policy: ...
+
+
+def isinstance_narrows_a_union(module: SelfSupervisedLossAPI[torch.Tensor] | Policy) -> None:
+    if isinstance(module, SelfSupervisedLossAPI):
+        assert_type(loss_of(module), torch.Tensor)
+    else:
+        assert_type(module, Policy)
+
+
+def isinstance_narrows_a_base_class(module: nn.Module) -> None:
+    if isinstance(module, SelfSupervisedLossAPI):
+        assert_type(loss_of(module), torch.Tensor)
+
+
+def loss_of(module: SelfSupervisedLossAPI[torch.Tensor]) -> torch.Tensor:
+    return module.compute_self_supervised_loss(learner=None, module_id="icm", config=None, batch={}, fwd_out={})

@@ -1,0 +1,65 @@
+"""Type checkers in their strictest modes refuse the lines of this folder that are marked `# refused`, and no others."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+REFUSED = {
+    (path.name, line)
+    for path in HERE.glob("*.py")
+    for line, text in enumerate(path.read_text().splitlines(), start=1)
+    if text.endswith("# refused")
+}
+
+
+def test_mypy() -> None:
+    output = run("mypy", f"--config-file={HERE / 'mypy.ini'}", "--output=json", str(HERE))
+    errors = [report for report in map(json.loads, output.splitlines()) if report["severity"] == "error"]
+    assert {(Path(error["file"]).name, error["line"]) for error in errors} == REFUSED
+
+
+def test_pyright() -> None:
+    output = run("pyright", f"--project={HERE}", f"--pythonpath={sys.executable}", "--outputjson")
+    reports = json.loads(output)["generalDiagnostics"]
+    assert {(Path(report["file"]).name, report["range"]["start"]["line"] + 1) for report in reports} == REFUSED
+
+
+def test_ty() -> None:
+    output = run("ty", "check", "--error=all", f"--python={sys.executable}", "--output-format=gitlab", str(HERE))
+    places = [report["location"] for report in json.loads(output)]
+    assert {(Path(place["path"]).name, place["positions"]["begin"]["line"]) for place in places} == REFUSED
+
+
+def test_pyrefly() -> None:
+    interpreter = f"--python-interpreter-path={sys.executable}"
+    output = run("pyrefly", "check", "--preset=strict", interpreter, "--output-format=json", str(HERE))
+    reports = json.loads(output)["errors"]
+    assert {(Path(report["path"]).name, report["line"]) for report in reports} == REFUSED
+
+
+def test_the_wheel_is_typed_completely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("hatchling", "build", "--target=wheel", f"--directory={tmp_path}")
+    [wheel] = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    # Here pyright ignores --pythonpath, and looks where the first Python on the PATH does.
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    output = run("pyright", "--verifytypes=self_supervised_loss", "--ignoreexternal", "--outputjson")
+    report = json.loads(output)["typeCompleteness"]
+    assert report["packageRootDirectory"] == str(tmp_path / "self_supervised_loss")
+    assert report["completenessScore"] == 1
+
+
+def run(tool: str, *arguments: str) -> str:
+    output = subprocess.run(
+        [sys.executable, "-m", tool, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ).stdout
+    print(output)  # for pytest to show when the test fails
+    return output

@@ -1,0 +1,64 @@
+"""The example on Ray RLlib, shortened."""
+
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("rllib_curiosity.py")
+
+
+@pytest.mark.parametrize("num_learners", ["0", "2"])
+def test_it_shows_its_progress(num_learners):
+    command = [sys.executable, PROGRAM, "--steps", "2000", "--num-learners", num_learners]
+    finished = subprocess.run(command, capture_output=True, text=True)
+
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr == ""
+    first, last = finished.stdout.splitlines()
+    assert re.fullmatch(r" +1,\d+ steps +success +\d+% +forward loss \d\.\d+ +inverse loss \d\.\d+", first)
+    assert re.fullmatch(r" +2,\d+ steps +success +\d+% +forward loss \d\.\d+ +inverse loss \d\.\d+", last)
+
+
+@pytest.fixture
+def run_here(monkeypatch):
+    """Runs the program in this process, where RLlib has been imported already."""
+
+    def run_here(*options):
+        monkeypatch.setattr(sys, "argv", [str(PROGRAM), *options])
+        monkeypatch.setattr(sys, "path", [*sys.path])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(PROGRAM), run_name="__main__")
+        return stopped.value.code
+
+    return run_here
+
+
+def test_help_lists_the_options(run_here, capsys):
+    assert run_here("--help") == 0
+    shown = capsys.readouterr().out
+    assert all(option in shown for option in ("--steps", "--num-learners", "--curiosity", "--seed"))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--steps", "0", "--steps is at least 1, not 0"),
+        ("--steps", "many", "invalid int value: 'many'"),
+        ("--num-learners", "-1", "--num-learners is from 0 to 256, not -1"),
+        ("--num-learners", "257", "--num-learners is from 0 to 256, not 257"),
+        ("--curiosity", "-1", "--curiosity is at least 0, not -1.0"),
+    ],
+)
+def test_bad_options_are_answered_in_a_sentence(option, value, message, run_here, capsys):
+    assert run_here(option, value) == 2
+    assert capsys.readouterr().err.endswith(f"{message}\n")
+
+
+def test_it_says_what_to_install_where_ray_is_missing(run_here, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+
+    assert run_here() == "The package ray is missing: run pip install -e '.[rllib]' in the top folder."

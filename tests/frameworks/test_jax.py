@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -175,22 +175,42 @@ def test_modules_train_beside_one_another_and_get_what_else_the_step_passes() ->
         jax.tree.map(assert_close, all_gradients[name], alone)
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [{"reduce": reduce} for reduce in get_args(Reduce)]
-    + [{"reduce": reduce, "window": 2} for reduce in get_args(Reduce) if reduce != "ema"],
-    ids=str,
-)
-@pytest.mark.parametrize("transform", [jax.jit, jax.vmap])
-def test_every_way_to_reduce_gives_the_same_when_traced(setting: dict[str, Any], transform: Callable[..., Any]) -> None:
+REDUCED: dict[Reduce, Callable[[jax.Array], jax.Array]] = {
+    "mean": lambda values: values.mean(axis=0),
+    "min": lambda values: values.min(axis=0),
+    "max": lambda values: values.max(axis=0),
+    "sum": lambda values: values.sum(axis=0),
+    "item": lambda values: values[-1],
+}
+
+
+@pytest.mark.parametrize("transform", [jax.jit, lambda function: jax.vmap(function, in_axes=1)], ids=["jit", "vmap"])
+@pytest.mark.parametrize("window", [None, 2])
+@pytest.mark.parametrize("reduce", REDUCED)
+def test_every_way_to_reduce_can_be_traced(reduce: Reduce, window: int | None, transform: Callable[..., Any]) -> None:
     def log(values: jax.Array) -> dict[str, Any]:
         metrics = MetricsLogger()
-        for value in values.T:
-            metrics.log_dict({"value": value, "bool": value > 2.0}, **setting)
+        for value in values:
+            metrics.log_dict({"value": value, "bool": value > 2.0}, reduce=reduce, window=window)
         return metrics.reduce()
 
-    values = jnp.array([[1.0, 4.0, 2.0, 3.0], [4.0, 7.0, 1.0, 3.0]])
-    jax.tree.map(assert_close, transform(log)(values), log(values))
+    values = jnp.array([[1.0, 4.0], [4.0, 7.0], [2.0, 1.0], [3.0, 0.0]])
+    reduced = transform(log)(values)
+
+    last_values = values if window is None else values[-window:]
+    assert_close(reduced["value"], REDUCED[reduce](last_values))
+    assert_close(reduced["bool"], REDUCED[reduce]((last_values > 2.0).astype(int)))
+
+
+def test_a_moving_average_can_be_traced() -> None:
+    @jax.jit
+    def log(first: float, second: float) -> Any:
+        metrics = MetricsLogger()
+        metrics.log_value("value", first, reduce="ema", ema_coeff=0.25)
+        metrics.log_value("value", second, reduce="ema", ema_coeff=0.25)
+        return metrics.peek("value")
+
+    assert_close(log(4.0, 8.0), 0.75 * 4.0 + 0.25 * 8.0)
 
 
 def test_a_step_of_the_world_model_lowers_its_loss() -> None:

@@ -110,13 +110,18 @@ def batch() -> dict[str, torch.Tensor]:
     }
 
 
+def compute_loss(learner: Learner, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Computes the loss of the module as it stands in the learner, wrapped or not."""
+    fwd_out = {"module": learner.module["module"](batch)}
+    return learner.compute_losses(fwd_out=fwd_out, batch={"module": batch})["module"]
+
+
 def loss_and_gradients(learner: Learner, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-    """Runs one forward and one backward pass through the module as it stands in the learner, wrapped or not."""
-    module = learner.module["module"]
-    loss = learner.compute_losses(fwd_out={"module": module(batch)}, batch={"module": batch})["module"]
+    loss = compute_loss(learner, batch)
     loss.backward()
-    tensors = [loss, *(parameter.grad for parameter in module.parameters())]
-    return [tensor.full_tensor() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+    gradients = [parameter.grad for parameter in learner.module["module"].parameters()]
+    assert all(gradient.any() for gradient in gradients)
+    return [loss, *(gradient.full_tensor() if isinstance(gradient, DTensor) else gradient for gradient in gradients)]
 
 
 @each_wrapper
@@ -165,7 +170,7 @@ def test_a_module_with_a_child_called_module_is_no_wrapper(batch: dict[str, torc
     actor = ActorWithModule(make_icm())
     learner = PolicyLearner(module={"module": actor})
 
-    loss, *_ = loss_and_gradients(learner, batch)
+    loss = compute_loss(learner, batch)
 
     assert learner.unwrap(actor) is actor
     assert torch.equal(loss, nn.functional.cross_entropy(actor(batch)["logits"], batch["actions"]))
@@ -231,7 +236,7 @@ def test_unwrapping_ends_at_a_module_that_unwraps_to_itself(batch: dict[str, tor
 
     assert learner.unwrap(learner.module["module"]) is module
     assert torch.equal(
-        loss_and_gradients(learner, batch)[0],
+        compute_loss(learner, batch),
         nn.functional.cross_entropy(module(batch)["logits"], batch["actions"]),
     )
 
@@ -245,7 +250,7 @@ def test_the_outermost_loss_counts(batch: dict[str, torch.Tensor]) -> None:
     wrapper = WrapperWithItsOwnLoss(make_icm())
     learner = Learner[torch.Tensor](module={"module": compiled(wrapper)})
 
-    assert torch.equal(loss_and_gradients(learner, batch)[0], wrapper(batch)["intrinsic_rewards"].sum())
+    assert torch.equal(compute_loss(learner, batch), wrapper(batch)["intrinsic_rewards"].sum())
 
 
 @pytest.mark.parametrize("wrap", [*WRAPPERS.values(), MyWrapper], ids=[*WRAPPERS, "a wrapper of its own"])

@@ -35,7 +35,7 @@ def compute_loss(learner: Learner[torch.Tensor], batch: dict[str, torch.Tensor])
 
 
 def gradients(icm: ICM) -> list[torch.Tensor]:
-    return [parameter.grad for parameter in icm.parameters()]
+    return [parameter.grad.clone() for parameter in icm.parameters()]  # fails where there is none
 
 
 def run_process(rank: int, folder: Path) -> None:

@@ -19,11 +19,13 @@ import os
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 try:
     import gymnasium as gym
     import numpy as np
     import ray
     import torch
+    from modules.icm_rl_module import ICMRLModule
     from ray.rllib.algorithms.ppo import PPOConfig
     from ray.rllib.core import DEFAULT_MODULE_ID
     from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
@@ -35,9 +37,6 @@ try:
     from ray.tune import register_env
 except ModuleNotFoundError as error:
     sys.exit(f"The package {error.name} is missing: run pip install -e '.[rllib]' in the top folder.")
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from modules.icm_rl_module import ICMRLModule
 
 BATCH_SIZE = 1024
 MINIBATCH_SIZE = 256

@@ -239,7 +239,7 @@ def test_a_key_of_a_metric_that_is_no_string():
 
 
 def add(data):
-    data["new"] = 1
+    data["new"] = None
 
 
 def remove(data):

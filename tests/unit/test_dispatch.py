@@ -167,6 +167,17 @@ def test_a_config_may_have_one_for_each_module():
     assert [arguments["config"] for _, _, arguments in losses.values()] == ["config of a", "config of b"]
 
 
+def test_a_config_that_has_just_any_attribute_is_passed_as_it_is():
+    class Permissive:
+        def __getattr__(self, name):
+            return {name: "nothing that can be called"}
+
+    config = Permissive()
+    learner = AnsweringLearner(module={"m": Curious()}, config=config)
+    _, _, arguments = learner.compute_losses(fwd_out={"m": {}}, batch={"m": {}})["m"]
+    assert arguments["config"] is config
+
+
 def test_modules_may_come_and_go():
     modules: dict[str, Any] = {}
     learner = AnsweringLearner(module=modules)

@@ -1,0 +1,314 @@
+"""PPO with curiosity, in one file.
+
+The task is Gymnasium's FrozenLake, 8x8 and not slippery. The only reward lies at the goal, 14 steps away, and an
+episode ends after 16. Random walks get there in 3 of a million episodes, so plain PPO has nothing to learn from. With
+the Intrinsic Curiosity Module (`tests/modules/icm.py`) the agent is also rewarded for what it cannot predict yet, which
+leads it on to where it has not been.
+
+    python tests/examples/ppo_curiosity.py
+    python tests/examples/ppo_curiosity.py --seeds 0 1 --steps 40000 --plot curves.png
+
+The policy has no loss of its own: PPO's is in `PPOLearner`. The curiosity module brings its own. `train` gets both from
+one call of `compute_losses`. Without curiosity the module is left out, and all else is the same.
+
+The success rate is that of the last 100 episodes of training, in which actions are sampled. The same seed gives the
+same numbers on the same machine, whichever other seeds run.
+"""
+
+import argparse
+import sys
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+try:
+    import gymnasium as gym
+    import numpy as np
+    import torch
+    from gymnasium.vector import AutoresetMode, VectorEnv
+    from matplotlib.figure import Figure
+    from torch import nn
+    from torch.distributions import Categorical
+    from tqdm import tqdm
+
+    from self_supervised_loss import Learner
+except ModuleNotFoundError as error:
+    sys.exit(f"This example needs the package {error.name}: pip install -e '.[examples]'")
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from modules.icm import ICM
+
+ARMS = {"with curiosity": True, "without curiosity": False}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a run is configured with."""
+
+    total_steps: int = 60_000
+    """Steps in the environments, all of them together. Rounded up to whole rollouts."""
+    num_envs: int = 16
+    max_episode_steps: int = 16
+    rollout_length: int = 64
+    """Steps in each environment between two updates."""
+    num_epochs: int = 4
+    num_minibatches: int = 4
+    learning_rate: float = 4e-3
+    """At the start. It falls to zero in a straight line."""
+    gamma: float = 0.95
+    gae_lambda: float = 0.95
+    clip: float = 0.2
+    vf_weight: float = 0.5
+    entropy_weight: float = 0.005
+    curiosity_weight: float = 0.1
+    """The weight of the intrinsic rewards beside those of the environment."""
+
+
+class Policy(nn.Module):
+    """An actor and a critic."""
+
+    def __init__(self, obs_size: int, num_actions: int, hidden_size: int = 64) -> None:
+        super().__init__()
+        self.actor = nn.Sequential(nn.Linear(obs_size, hidden_size), nn.Tanh(), nn.Linear(hidden_size, num_actions))
+        value_head = nn.Linear(hidden_size, 1)
+        # Else the random values of a new critic, and not rewards, are what the policy learns from at first.
+        nn.init.zeros_(value_head.weight)
+        nn.init.zeros_(value_head.bias)
+        self.critic = nn.Sequential(nn.Linear(obs_size, hidden_size), nn.Tanh(), value_head)
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Returns `"action_dist_inputs"`, logits of shape `(..., num_actions)`, and `"vf_preds"`, of shape `(...)`."""
+        return {
+            "action_dist_inputs": self.actor(batch["obs"]),
+            "vf_preds": self.critic(batch["obs"]).squeeze(dim=-1),
+        }
+
+
+class PPOLearner(Learner[torch.Tensor, Config]):
+    """Computes PPO's loss for every module that brings none, which here is the policy."""
+
+    def compute_loss_for_module(
+        self,
+        *,
+        module_id: str,
+        config: Config,
+        batch: dict[str, Any],
+        fwd_out: dict[str, torch.Tensor],
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Weighs the clipped objective, the error of the critic and the entropy of the policy."""
+        action_dist = Categorical(logits=fwd_out["action_dist_inputs"])
+        ratio = (action_dist.log_prob(batch["actions"]) - batch["action_logp"]).exp()
+        advantages = (batch["advantages"] - batch["advantages"].mean()) / (batch["advantages"].std() + 1e-8)
+        clipped_ratio = ratio.clamp(1 - config.clip, 1 + config.clip)
+        policy_loss = -torch.min(advantages * ratio, advantages * clipped_ratio).mean()
+        vf_loss = 0.5 * (fwd_out["vf_preds"] - batch["value_targets"]).pow(2).mean()
+        entropy = action_dist.entropy().mean()
+        self.metrics.log_dict({"policy_loss": policy_loss, "vf_loss": vf_loss, "entropy": entropy}, key=module_id)
+        return policy_loss + config.vf_weight * vf_loss - config.entropy_weight * entropy
+
+
+def train(config: Config, *, seed: int, curiosity: bool) -> list[dict[str, Any]]:
+    """Trains one policy from scratch.
+
+    Args:
+        config: The configuration.
+        seed: Decides the initial weights, the sampled actions and the order of the data.
+        curiosity: Whether a curiosity module is trained too, and rewards the policy.
+
+    Returns:
+        The metrics of each update: `"success_rate"`, and by module ID what the losses logged.
+    """
+    torch.manual_seed(seed)
+    envs = make_envs(config)
+    sizes = gym.spaces.flatdim(envs.single_observation_space), gym.spaces.flatdim(envs.single_action_space)
+    modules = nn.ModuleDict({"policy": Policy(*sizes)})
+    if curiosity:
+        modules["icm"] = ICM(*sizes)
+    learner = PPOLearner(module=modules, config=config)
+    optimizer = torch.optim.Adam(modules.parameters(), eps=1e-5)
+
+    batch_size = config.num_envs * config.rollout_length
+    num_updates = -(-config.total_steps // batch_size)
+    successes: deque[bool] = deque(maxlen=100)
+    history: list[dict[str, Any]] = []
+    obs, _ = envs.reset(seed=seed)
+    description = f"seed {seed} {'with' if curiosity else 'without'} curiosity"
+    with tqdm(total=num_updates * batch_size, desc=description, unit=" steps") as progress:
+        for update in range(num_updates):
+            optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - update / num_updates)
+
+            obs, rollout = collect_rollout(envs, obs, modules["policy"], config.rollout_length, successes)
+            with torch.no_grad():
+                rewards = rollout["rewards"]
+                if curiosity:
+                    rewards = rewards + config.curiosity_weight * modules["icm"](rollout)["intrinsic_rewards"]
+                new_vf_preds = modules["policy"]({"obs": rollout["new_obs"]})["vf_preds"]
+            rollout["advantages"] = estimate_advantages(rollout, rewards, new_vf_preds, config)
+            rollout["value_targets"] = rollout["advantages"] + rollout["vf_preds"]
+
+            data = {column: values.flatten(0, 1) for column, values in rollout.items()}
+            for _ in range(config.num_epochs):
+                for indices in torch.randperm(batch_size).chunk(config.num_minibatches):
+                    minibatch = {column: values[indices] for column, values in data.items()}
+                    losses = learner.compute_losses(
+                        fwd_out={module_id: module(minibatch) for module_id, module in modules.items()},
+                        batch=dict.fromkeys(modules, minibatch),
+                    )
+                    optimizer.zero_grad()
+                    torch.stack([*losses.values()]).sum().backward()
+                    optimizer.step()
+
+            learner.metrics.log_value("success_rate", sum(successes) / len(successes), reduce="item")
+            metrics = learner.metrics.reduce()
+            history.append(metrics)
+            icm_losses = {name: f"{loss:.3f}" for name, loss in metrics.get("icm", {}).items()}
+            progress.set_postfix({"success": f"{metrics['success_rate']:.0%}", **icm_losses}, refresh=False)
+            progress.update(batch_size)
+    envs.close()
+    return history
+
+
+def make_envs(config: Config) -> VectorEnv[Any, Any, Any]:
+    """Makes the environments. Where an episode ends, `step` also begins the next one."""
+    return gym.make_vec(
+        "FrozenLake-v1",
+        num_envs=config.num_envs,
+        vectorization_mode="sync",
+        vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
+        map_name="8x8",
+        is_slippery=False,
+        max_episode_steps=config.max_episode_steps,
+    )
+
+
+def collect_rollout(
+    envs: VectorEnv[Any, Any, Any], obs: Any, policy: nn.Module, length: int, successes: deque[bool]
+) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Lets the policy act, from `obs` on, and notes of each episode that ends whether it ended at the goal.
+
+    Returns:
+        The observations to go on from, and the rollout by column, tensors of shape `(length, num_envs, ...)`.
+    """
+    one_hot = torch.eye(gym.spaces.flatdim(envs.single_observation_space))
+    steps: list[dict[str, torch.Tensor]] = []
+    for _ in range(length):
+        with torch.no_grad():
+            fwd_out = policy({"obs": one_hot[obs]})
+            action_dist = Categorical(logits=fwd_out["action_dist_inputs"])
+            actions = action_dist.sample()
+        next_obs, rewards, terminateds, truncateds, infos = envs.step(actions.numpy())
+        dones = terminateds | truncateds
+        successes.extend(rewards[dones] > 0)
+        # Where an episode ended, next_obs belongs to the next one. The array final_obs is one of objects.
+        new_obs = np.where(dones, infos["final_obs"], next_obs).astype(int) if dones.any() else next_obs
+        steps.append(
+            {
+                "obs": one_hot[obs],
+                "new_obs": one_hot[new_obs],
+                "actions": actions,
+                "action_logp": action_dist.log_prob(actions),
+                "vf_preds": fwd_out["vf_preds"],
+                "rewards": torch.as_tensor(rewards, dtype=torch.float32),
+                "terminateds": torch.as_tensor(terminateds),
+                "dones": torch.as_tensor(dones),
+            }
+        )
+        obs = next_obs
+    return obs, {column: torch.stack([step[column] for step in steps]) for column in steps[0]}
+
+
+def estimate_advantages(
+    rollout: dict[str, torch.Tensor], rewards: torch.Tensor, new_vf_preds: torch.Tensor, config: Config
+) -> torch.Tensor:
+    """Estimates advantages by GAE (Schulman et al., 2016), https://arxiv.org/abs/1506.02438.
+
+    All tensors are of shape `(length, num_envs)`. `new_vf_preds` are the critic's values of `"new_obs"`.
+    """
+    # An episode that was cut off is worth what its last observation is, one that ended is worth nothing more.
+    deltas = rewards + config.gamma * new_vf_preds * ~rollout["terminateds"] - rollout["vf_preds"]
+    advantages = torch.zeros_like(deltas)
+    later = torch.zeros_like(deltas[0])
+    for t in reversed(range(len(deltas))):
+        later = deltas[t] + config.gamma * config.gae_lambda * later * ~rollout["dones"][t]
+        advantages[t] = later
+    return advantages
+
+
+def save_plot(path: Path, curves: dict[str, list[list[float]]], steps_per_update: int) -> None:
+    """Saves the learning curves: by arm, a thin line for each seed and a thick one for their mean."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot(
+        title="PPO on FrozenLake 8x8",
+        xlabel="steps",
+        ylabel="success rate of the last 100 episodes",
+        ylim=(-0.02, 1.02),
+    )
+    for color, (arm, arm_curves) in enumerate(curves.items()):
+        steps = [steps_per_update * (update + 1) for update in range(len(arm_curves[0]))]
+        for curve in arm_curves:
+            axes.plot(steps, curve, color=f"C{color}", alpha=0.4, linewidth=0.8)
+        axes.plot(steps, np.mean(arm_curves, axis=0), color=f"C{color}", linewidth=2, label=arm)
+    axes.legend(loc="center right")
+    figure.savefig(path)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Trains with and without curiosity, and prints a table."""
+    parser = argparse.ArgumentParser(description="Trains PPO on FrozenLake with and without curiosity.")
+    parser.add_argument(
+        "--seeds", type=_seed, nargs="+", default=list(range(5)), metavar="SEED", help="default: 0 1 2 3 4"
+    )
+    parser.add_argument(
+        "--steps", type=_steps, default=Config.total_steps, help="steps of each run (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--plot", type=_plot_file, metavar="FILE", help="save the learning curves, for example as a .png"
+    )
+    args = parser.parse_args(argv)
+
+    torch.set_num_threads(1)  # The networks are so small that more threads only wait for each other.
+    config = Config(total_steps=args.steps)
+    curves: dict[str, list[list[float]]] = {arm: [] for arm in ARMS}
+    for seed in args.seeds:
+        for arm, curiosity in ARMS.items():
+            history = train(config, seed=seed, curiosity=curiosity)
+            curves[arm].append([metrics["success_rate"] for metrics in history])
+
+    print("\nsuccess rate", *(f"{arm:>17}" for arm in ARMS))
+    for nth, seed in enumerate(args.seeds):
+        print(f"seed {seed:<7}", *(f"{curves[arm][nth][-1]:>17.0%}" for arm in ARMS))
+    solved = (f"{sum(curve[-1] > 0.9 for curve in curves[arm])} of {len(args.seeds)}" for arm in ARMS)
+    print("above 90%   ", *(f"{count:>17}" for count in solved))
+    if args.plot:
+        save_plot(args.plot, curves, config.num_envs * config.rollout_length)
+
+
+def _seed(text: str) -> int:
+    if not (text.isdecimal() and int(text) < 2**32):
+        raise argparse.ArgumentTypeError(f"a seed is an integer from 0 to {2**32 - 1}, not {text!r}")
+    return int(text)
+
+
+def _steps(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"the number of steps is an integer from 1 on, not {text!r}")
+    return int(text)
+
+
+def _plot_file(text: str) -> Path:
+    path = Path(text)
+    formats = Figure().canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in formats:
+        raise argparse.ArgumentTypeError(f"the name of a plot ends in one of .{', .'.join(formats)}, not {text!r}")
+    try:
+        path.open("ab").close()  # Better now than after the training.
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot write {text!r}: {error.strerror}") from error
+    return path
+
+
+if __name__ == "__main__":
+    main()

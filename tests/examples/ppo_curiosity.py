@@ -201,7 +201,7 @@ def collect_rollout(
             actions = action_dist.sample()
         next_obs, rewards, terminateds, truncateds, infos = envs.step(actions.numpy())
         dones = terminateds | truncateds
-        successes.extend(rewards[dones] > 0)
+        successes.extend((rewards[dones] > 0).tolist())
         # Where an episode ended, next_obs belongs to the next one. The array final_obs is one of objects.
         new_obs = np.where(dones, infos["final_obs"], next_obs).astype(int) if dones.any() else next_obs
         steps.append(
@@ -259,15 +259,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Trains with and without curiosity, and prints a table."""
     parser = argparse.ArgumentParser(description="Trains PPO on FrozenLake with and without curiosity.")
     parser.add_argument(
-        "--seeds", type=_seed, nargs="+", default=list(range(5)), metavar="SEED", help="default: 0 1 2 3 4"
+        "--seeds",
+        type=_seed,
+        nargs="+",
+        default=list(range(5)),
+        metavar="SEED",
+        help="which seeds to run (default: 0 1 2 3 4)",
     )
     parser.add_argument(
-        "--steps", type=_steps, default=Config.total_steps, help="steps of each run (default: %(default)s)"
+        "--steps",
+        type=_steps,
+        default=Config.total_steps,
+        help="steps of each run, rounded up to whole rollouts (default: %(default)s)",
     )
     parser.add_argument(
-        "--plot", type=_plot_file, metavar="FILE", help="save the learning curves, for example as a .png"
+        "--plot", type=_plot_file, metavar="FILE", help="where to save the learning curves, such as curves.png"
     )
     args = parser.parse_args(argv)
+    if args.plot:
+        try:
+            args.plot.open("ab").close()  # Better now than after the training.
+        except OSError as error:
+            parser.error(f"cannot write {args.plot}: {error.strerror}")
 
     torch.set_num_threads(1)  # The networks are so small that more threads only wait for each other.
     config = Config(total_steps=args.steps)
@@ -303,10 +316,6 @@ def _plot_file(text: str) -> Path:
     formats = Figure().canvas.get_supported_filetypes()
     if path.suffix[1:].lower() not in formats:
         raise argparse.ArgumentTypeError(f"the name of a plot ends in one of .{', .'.join(formats)}, not {text!r}")
-    try:
-        path.open("ab").close()  # Better now than after the training.
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"cannot write {text!r}: {error.strerror}") from error
     return path
 
 

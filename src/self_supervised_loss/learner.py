@@ -42,7 +42,7 @@ class Learner(Generic[TensorT, ConfigT]):
         """
         if not (hasattr(type(module), "keys") and hasattr(type(module), "__getitem__")):
             remedy = 'Write Learner(module={"my_module": my_module}).'
-            raise TypeError(f"module maps module IDs to modules, but is a {type(module).__name__}. {remedy}")
+            raise TypeError(f"module must map module IDs to modules, but is a {type(module).__name__}. {remedy}")
         self.module: Any = module
         self.config = cast("ConfigT", config)
         self.metrics: Any = MetricsLogger() if metrics is None else metrics
@@ -72,10 +72,8 @@ class Learner(Generic[TensorT, ConfigT]):
                 module = self.module[module_id]
                 module_batch = batch[module_id]
             except KeyError as error:
-                where, known = ("batch", batch) if module_id in self.module.keys() else ("module", self.module)
-                raise KeyError(
-                    f"{module_id!r} is in fwd_out but not in {where}, which has {[*known.keys()]}"
-                ) from error
+                where, ids = ("batch", batch) if module_id in self.module.keys() else ("module", self.module)
+                raise KeyError(f"{module_id!r} is in fwd_out but not in {where}, which has {[*ids.keys()]}") from error
             try:
                 config = self.get_config_for_module(module_id)
                 if SelfSupervisedLossAPI not in type(module).__mro__:
@@ -161,6 +159,8 @@ class Learner(Generic[TensorT, ConfigT]):
         Returns:
             The outermost module that implements `SelfSupervisedLossAPI`, or else the innermost.
         """
+        if isinstance(module, SelfSupervisedLossAPI):
+            return module
         inner = module
         if callable(getattr(type(module), "unwrapped", None)):
             inner = module.unwrapped()
@@ -169,9 +169,7 @@ class Learner(Generic[TensorT, ConfigT]):
                 home, attribute = _WRAPPERS.get(base.__name__, (None, ""))
                 if home is not None and base.__module__.endswith(home):
                     inner = getattr(module, attribute)
-        if inner is module or isinstance(module, SelfSupervisedLossAPI):
-            return module
-        return self.unwrap(inner)  # by self, so that an override sees each layer
+        return module if inner is module else self.unwrap(inner)  # by self, so that an override sees each layer
 
 
 class _Modules(Protocol):
@@ -200,7 +198,7 @@ _warned: "WeakSet[type]" = WeakSet()
 
 def _warn_of_duck_typing(module_class: type) -> None:
     if module_class not in _warned:
-        _warned.add(module_class)
         name = module_class.__name__
         remedy = f"Derive {name} from SelfSupervisedLossAPI, or register it with SelfSupervisedLossAPI.register."
         warnings.warn(f"{name}.compute_self_supervised_loss is not called. {remedy}", stacklevel=3)
+        _warned.add(module_class)

@@ -17,8 +17,8 @@ class MetricsLogger:
         print(learner.metrics.reduce())    # {"icm": {"forward_loss": ..., "inverse_loss": ...}}
 
     Values are Python numbers, or arrays and tensors of any framework. They are not moved or waited for. Tensors leave
-    the autograd graph as they are logged, later changes to them in place do not show, and those in half precision are
-    reduced in float32. A key takes the memory of one value, or of `window` values. NaN is not skipped but shows.
+    the autograd graph as they are logged, later changes to them in place do not show, and small types are reduced in
+    32 bits. A key takes the memory of one value, or of `window` values. NaN is not skipped but shows.
 
     Under `jax.jit` the values are tracers: make the logger inside the function, and return what `reduce` returns.
     Several threads must not write to one logger at once. The names are those of RLlib's `MetricsLogger` (Ray 2.60).
@@ -103,7 +103,7 @@ class MetricsLogger:
         Returns:
             The reduced values, in nested dicts where keys are tuples.
         """
-        reduced: dict[str, Any] = _reduced(self._stats)
+        reduced = {name: _reduced(node) for name, node in self._stats.items()}
         self._stats = {}
         return reduced
 
@@ -116,7 +116,7 @@ class MetricsLogger:
                 node = node.setdefault(name, {})
             node[path[-1]] = stat
 
-    def _stat(self, path: tuple[str, ...], settings: "_Settings") -> "_Stat":
+    def _stat(self, path: tuple[str, ...], settings: "_Settings") -> Any:
         node: Any = self._stats
         for depth, name in enumerate(path):
             if isinstance(node, _Stat):
@@ -126,20 +126,21 @@ class MetricsLogger:
             node = node[name]
         if isinstance(node, dict):
             raise ValueError(f"cannot log a value as {path!r}: it holds a dict already, with {list(node)}")
-        stat: _Stat = node
-        if stat.settings != settings:
-            raise ValueError(f"cannot log {path!r} with {settings}: it was logged with {stat.settings}")
-        return stat
+        if node.settings != settings:
+            raise ValueError(
+                f"cannot log {path!r} with {settings}: it was logged with {node.settings}. Use another key."
+            )
+        return node
 
 
 class _Settings(NamedTuple):
     reduce: Reduce
     window: int | None
-    ema_coeff: float | None
+    ema_coeff: Any
 
 
 class _Stat(NamedTuple):
-    """What is kept of one key: the values in its window, or else one running value and how many it stands for."""
+    """What is kept of one key: the values in its window, or else what runs over all values, and their number."""
 
     settings: _Settings
     state: tuple[Any, ...] = ()
@@ -149,29 +150,26 @@ class _Stat(NamedTuple):
         if self.settings.window is not None:
             return self._replace(state=(*self.state, value)[-self.settings.window :])
         if not self.state:
-            # For tensors the count is a tensor too: torch.compile would compile anew for each value of an int.
+            # For tensors the number is a tensor too: torch.compile would compile anew for each value of an int.
             return self._replace(state=(value, value.new_ones(()).int() if _has(value, "new_ones") else 1))
-        running, seen = self.state
+        running, number = self.state
         if self.settings.reduce == "mean":
-            seen = seen + 1
-        return self._replace(state=(_fold(self.settings, running, value, seen), seen))
+            number = number + 1
+        return self._replace(state=(_fold(self.settings, running, value), number))
 
     def value(self) -> Any:
-        running, *later = self.state[:1] if self.settings.window is None else self.state
-        for nth, value in enumerate(later, start=2):
-            running = _fold(self.settings, running, value, nth)
-        return running
+        running, number = self.state if self.settings.window is None else (self.state[0], len(self.state))
+        for value in self.state[1:] if self.settings.window is not None else ():
+            running = _fold(self.settings, running, value)
+        return running / number if self.settings.reduce == "mean" else running
 
 
-def _fold(settings: _Settings, running: Any, value: Any, nth: Any) -> Any:
-    """Folds the `nth` value into what runs over those before it."""
-    if settings.reduce == "mean":
-        # Not a sum that is divided in the end: that overflows in float16.
-        return running + (value - running) / nth
-    if settings.reduce == "sum":
+def _fold(settings: _Settings, running: Any, value: Any) -> Any:
+    """Adds a value to what runs over those before it, which for a mean is their sum."""
+    if settings.reduce in ("mean", "sum"):
         return running + value
     if settings.reduce == "ema":
-        return running + settings.ema_coeff * (value - running)
+        return (1 - settings.ema_coeff) * running + settings.ema_coeff * value
     if settings.reduce == "item":
         return value
     array, bound = (value, running) if _has(value, "clip") else (running, value)
@@ -183,12 +181,17 @@ def _fold(settings: _Settings, running: Any, value: Any, nth: Any) -> Any:
 
 
 def _own(value: Any) -> Any:
-    """Returns a copy outside the autograd graph, of a bool as an integer."""
+    """Returns a copy outside the autograd graph, in at least 32 bits: in less, sums soon stand still or overflow."""
     if _has(value, "detach"):
         value = value.detach()
-        if value.is_floating_point() and value.element_size() < 4:
-            return value.float()  # in half precision a running value soon stands still
-    return value * 1
+        if value.element_size() < 4:
+            return value.float() if value.is_floating_point() else value.int()
+    elif _has(value, "astype") and value.dtype.itemsize < 4:
+        return value.astype("int32" if value.dtype.kind in "biu" else "float32")
+    try:
+        return value * 1
+    except TypeError:
+        raise TypeError(f"a metric is a number, an array or a tensor, not {value!r}; log_dict takes dicts") from None
 
 
 def _has(value: Any, method: str) -> bool:
@@ -202,11 +205,8 @@ def _reduced(node: Any) -> Any:
 
 def _leaves(values: Mapping[str, Any], prefix: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
     for name, value in values.items():
-        path = (*prefix, *_path(name))
-        if isinstance(value, Mapping):
-            yield from _leaves(value, path)
-        else:
-            yield path, value
+        path = _path((*prefix, name))
+        yield from _leaves(value, path) if isinstance(value, Mapping) else [(path, value)]
 
 
 def _path(key: Key) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def check_module(
     violations: list[str] = []
     losses: list[Any] = []
     cause: Exception | None = None
-    if not isinstance(inner, SelfSupervisedLossAPI):
+    if loss_method is None or not isinstance(inner, SelfSupervisedLossAPI):
         but = "" if loss_method is None else ", it only has a method of that name"
         remedy = "Derive it from SelfSupervisedLossAPI, or register it with SelfSupervisedLossAPI.register."
         violations.append(f"{name} does not implement SelfSupervisedLossAPI{but}. {remedy}")
@@ -65,11 +65,12 @@ def check_module(
             again = " when called again" if losses else ""
             violations.append(f"compute_self_supervised_loss raised {type(error).__name__}{again}: {error}")
         _check_unchanged(before, _contents(batch=batch, fwd_out=fwd_out), violations)
-    if losses:
-        _check_loss(losses[0], inner, violations)
+    for loss in losses:
+        _check_loss(loss, inner, violations)
     if violations:
         listed = "\n- ".join(dict.fromkeys(violations))
-        raise AssertionError(f"{name} breaks the contract of SelfSupervisedLossAPI:\n- {listed}") from cause
+        unchecked = "" if cause is None else "\nWhat comes after the call that raised was not checked."
+        raise AssertionError(f"{name} breaks the contract of SelfSupervisedLossAPI:\n- {listed}{unchecked}") from cause
     first, second = map(_number, losses)
     if first != second:
         hint = "If that is not meant, it depends on something that the first call left behind."
@@ -119,8 +120,8 @@ def _check_loss(loss: Any, module: Any, violations: list[str]) -> None:
         violations.append(f"the loss {fault}. Return one scalar, and log what else there is.")
     elif not math.isfinite(_number(loss)):
         violations.append(f"the loss is {_number(loss)}. Look for a division by zero or a logarithm of zero.")
-    parameters = module.parameters() if hasattr(module, "parameters") and hasattr(loss, "grad_fn") else ()
-    if any(parameter.requires_grad for parameter in parameters) and not loss.requires_grad:
+    parameters = module.parameters() if callable(getattr(module, "parameters", None)) else ()
+    if getattr(loss, "grad_fn", None) is None and any(getattr(each, "requires_grad", False) for each in parameters):
         remedy = "Make fwd_out with gradients, and detach nothing between the parameters and the loss."
         violations.append(f"the loss has no grad_fn, so that nothing would be learnt. {remedy}")
 
@@ -141,7 +142,8 @@ def _contents(**inputs: Mapping[str, Any]) -> dict[str, tuple[Any, bytes]]:
 
 def _image(value: Any) -> bytes:
     with suppress(Exception):
-        return pickle.dumps(value)  # whatever the framework, it holds the numbers
+        if hasattr(value, "shape") or isinstance(value, (dict, list)):
+            return pickle.dumps(value)  # whatever the framework, it holds the numbers
     return b""  # only its identity is checked
 
 
@@ -150,8 +152,8 @@ def _fault_of_scalar(value: Any) -> str | None:
         return f"has shape {shape}, not ()"
     try:
         _number(value)
-    except TypeError:
-        return "is None" if value is None else f"is a {type(value).__name__}"
+    except Exception:
+        return "is None" if value is None else f"is a {type(value).__name__}, not a real number"
     return None
 
 

@@ -74,6 +74,26 @@ def test_a_loss_that_is_cut_off_from_the_parameters() -> None:
     assert "the loss has no grad_fn, so that nothing would be learnt. Make fwd_out with gradients" in violation
 
 
+def test_a_loss_that_is_a_number_of_a_module_with_parameters() -> None:
+    class Item(ICM):
+        def compute_self_supervised_loss(self, **arguments: Any) -> Any:
+            return super().compute_self_supervised_loss(**arguments).item()
+
+    module, batch = Item(4, 3), transitions()
+    (violation,) = violations_of(module, batch, module(batch))
+    assert "the loss has no grad_fn" in violation
+
+
+def test_a_distribution_that_computes_what_it_is_asked_for_is_left_alone() -> None:
+    class ReadsProbabilities(nn.Linear, SelfSupervisedLossAPI[torch.Tensor]):
+        def compute_self_supervised_loss(self, *, fwd_out: dict[str, Any], **kwargs: Any) -> torch.Tensor:
+            return fwd_out["action_dist"].probs.square().mean()
+
+    module = ReadsProbabilities(4, 3)
+    fwd_out = {"action_dist": torch.distributions.Categorical(logits=module(torch.ones(2, 4)))}
+    check_module(module, batch={}, fwd_out=fwd_out)
+
+
 def test_an_output_made_without_gradients() -> None:
     class FromOutput(nn.Linear, SelfSupervisedLossAPI[torch.Tensor]):
         def compute_self_supervised_loss(self, *, fwd_out: dict[str, Any], **kwargs: Any) -> torch.Tensor:

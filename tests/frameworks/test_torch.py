@@ -196,3 +196,14 @@ def test_arrays_are_reduced_element_by_element(reduce: Reduce) -> None:
         "item": second,
     }
     assert torch.allclose(metrics.reduce()["value"], expected[reduce])
+
+
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize(("reduce", "expected"), [("mean", 150.0), ("sum", 300), ("max", 200), ("ema", 199.0)])
+def test_small_integers_do_not_wrap_around(window: int | None, reduce: Reduce, expected: float) -> None:
+    metrics = MetricsLogger()
+    for value in (200, 100):
+        tensor = torch.tensor(value, dtype=torch.uint8)
+        metrics.log_value("value", tensor, reduce=reduce, window=None if reduce == "ema" else window)
+
+    assert metrics.peek("value").item() == pytest.approx(expected)

@@ -19,6 +19,8 @@ def violations_of(module, **arguments):
         check_module(module, **{"batch": batch(), "fwd_out": {"prediction": [2.0, 2.0]}, **arguments})
     title, *violations = str(raised.value).splitlines()
     assert title == f"{type(module).__name__} breaks the contract of SelfSupervisedLossAPI:"
+    if raised.value.__cause__ is not None:
+        assert violations.pop() == "What comes after the call that raised was not checked."
     return violations
 
 
@@ -196,8 +198,11 @@ class Shaped(float):
     ("loss", "fault"),
     [
         (None, "the loss is None. Return one scalar"),
-        ({"forward": 1.0, "inverse": 2.0}, "the loss is a dict. Return one scalar, and log what else there is."),
-        ("1.0", "the loss is a str. Return one scalar"),
+        (
+            {"forward": 1.0, "inverse": 2.0},
+            "the loss is a dict, not a real number. Return one scalar, and log what else there is.",
+        ),
+        ("1.0", "the loss is a str, not a real number. Return one scalar"),
         (Shaped(), "the loss has shape (4,), not (). Return one scalar"),
         (math.nan, "the loss is nan. Look for a division by zero or a logarithm of zero."),
         (math.inf, "the loss is inf. Look for"),
@@ -213,7 +218,7 @@ def test_a_loss_that_is_no_finite_scalar(loss, fault):
     [
         (Shaped(), "the value logged as ('module', 'error') has shape (4,), not (). Log a scalar."),
         (None, "the value logged as ('module', 'error') is None. Log a scalar."),
-        ("high", "the value logged as ('module', 'error') is a str. Log a scalar."),
+        ("high", "the value logged as ('module', 'error') is a str, not a real number. Log a scalar."),
     ],
 )
 def test_a_logged_value_that_is_no_scalar(value, fault):
@@ -320,3 +325,17 @@ def test_all_violations_are_listed_at_once():
     for what in ("batch['obs'] was changed", "batch['error'] was added", "the loss is a dict"):
         assert any(what in violation for violation in violations), what
     assert len(violations) == 7
+
+
+def test_a_registered_class_that_lacks_the_method():
+    @SelfSupervisedLossAPI.register
+    class Registered: ...
+
+    (violation,) = violations_of(Registered())
+    assert "Registered does not implement SelfSupervisedLossAPI." in violation
+
+
+def test_a_second_loss_that_is_none():
+    losses = iter([1.0, None])
+    (violation,) = violations_of(module_with(lambda self, **kwargs: next(losses)))
+    assert "the loss is None. Return one scalar" in violation

@@ -86,6 +86,15 @@ def test_a_method_of_the_right_name_is_not_enough_and_the_class_is_told_once():
     assert warning.filename == __file__
 
 
+def test_the_warning_is_an_error_each_time_if_warnings_are_errors():
+    class DuckTyped:
+        def compute_self_supervised_loss(self, **arguments): ...
+
+    for _ in range(2):
+        with pytest.raises(UserWarning, match="DuckTyped"):
+            loss_of(DuckTyped())
+
+
 def test_the_warning_keeps_no_class_alive():
     import gc
     import weakref
@@ -270,6 +279,18 @@ def test_a_wrapper_that_brings_a_loss_is_asked_itself():
 
     wrapper = CuriousWrapper(Curious())
     assert loss_of(wrapper)[1] is wrapper
+
+
+def test_a_module_that_brings_a_loss_is_not_asked_to_unwrap():
+    @SelfSupervisedLossAPI.register
+    class Registered:
+        def compute_self_supervised_loss(self, **arguments):
+            return "own", self, arguments
+
+        def unwrapped(self):
+            raise AssertionError("unwrapped")
+
+    assert chooses_own_loss(Registered())
 
 
 def test_unwrap_ends_at_the_innermost_module():

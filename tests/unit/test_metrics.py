@@ -79,6 +79,15 @@ def test_nan_shows(reduce, position):
     assert math.isnan(metrics.peek("loss"))
 
 
+@pytest.mark.parametrize(("values", "mean"), [([4.0, math.inf, 1.0], math.inf), ([1e308, -1e308], 0.0)])
+def test_the_mean_is_the_sum_by_the_number(values, mean):
+    metrics = MetricsLogger()
+    for value in values:
+        metrics.log_value("loss", value)
+        metrics.log_value("recent", value, window=5)
+    assert metrics.reduce() == {"loss": mean, "recent": mean}
+
+
 def test_tuple_keys_and_dicts_nest():
     metrics = MetricsLogger()
     metrics.log_value("steps", 1)
@@ -196,7 +205,9 @@ def test_keys_that_are_no_strings_are_refused(key):
 def test_a_key_keeps_its_settings():
     metrics = MetricsLogger()
     metrics.log_value("loss", 1.0)
-    with pytest.raises(ValueError, match=r"cannot log \('loss',\) with .*'sum'.*: it was logged with .*'mean'"):
+    with pytest.raises(
+        ValueError, match=r"cannot log \('loss',\) with .*'sum'.*: it was logged with .*'mean'.* Use another key"
+    ):
         metrics.log_value("loss", 2.0, reduce="sum")
     assert metrics.reduce() == {"loss": 1.0}
 
@@ -217,10 +228,21 @@ def test_a_dict_is_logged_as_a_whole_or_not_at_all():
             raise TypeError("unfit")
 
     metrics = MetricsLogger()
-    for bad in ({"fine": 1.0, 3: 1.0}, {"fine": 1.0, "bad": Unfit()}, {"fine": 1.0, "nested": {"bad": Unfit()}}):
+    for bad in (
+        {"fine": 1.0, 3: 1.0},
+        {"fine": 1.0, ("fine", "nested"): 1.0},
+        {"fine": 1.0, "bad": Unfit()},
+        {"fine": 1.0, "nested": {"bad": Unfit()}},
+    ):
         with pytest.raises(TypeError):
             metrics.log_dict(bad)
         assert metrics.reduce() == {}
+
+
+@pytest.mark.parametrize("value", [None, {"loss": 1.0}])
+def test_what_is_no_number_is_refused(value):
+    with pytest.raises(TypeError, match=r"a metric is a number, an array or a tensor, not .*; log_dict takes dicts"):
+        MetricsLogger().log_value("loss", value)
 
 
 def test_peek_of_a_key_never_logged_lists_the_keys_there_are():

@@ -21,7 +21,6 @@ class Learner(Generic[TensorT, ConfigT]):
             fwd_out = {module_id: module(batch[module_id]) for module_id, module in learner.module.items()}
             losses = learner.compute_losses(fwd_out=fwd_out, batch=batch)
             sum(losses.values()).backward()
-            ...
 
     It has the attributes `module`, `config` and `metrics`, but no optimizer and no data.
     """
@@ -76,7 +75,7 @@ class Learner(Generic[TensorT, ConfigT]):
                 raise KeyError(f"{module_id!r} is in fwd_out but not in {where}, which has {[*ids.keys()]}") from error
             try:
                 config = self.get_config_for_module(module_id)
-                if SelfSupervisedLossAPI not in type(module).__mro__:
+                if SelfSupervisedLossAPI not in type(module).__mro__:  # quicker to tell than isinstance
                     module = self.unwrap(module)
                 if isinstance(module, SelfSupervisedLossAPI):
                     loss = module.compute_self_supervised_loss(
@@ -177,7 +176,7 @@ class _Modules(Protocol):
     def __getitem__(self, module_id: ModuleID, /) -> Any: ...
 
 
-class _Metrics(Protocol):
+class _Metrics(Protocol):  # properties, since pyrefly would compare the parameters of methods
     @property
     def log_value(self) -> Callable[..., Any]: ...
     @property

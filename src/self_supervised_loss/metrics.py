@@ -1,5 +1,6 @@
 """The metrics logger: running values of what modules log while their losses are computed."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -127,9 +128,7 @@ class MetricsLogger:
         if isinstance(node, dict):
             raise ValueError(f"cannot log a value as {path!r}: it holds a dict already, with {list(node)}")
         if node.settings != settings:
-            raise ValueError(
-                f"cannot log {path!r} with {settings}: it was logged with {node.settings}. Use another key."
-            )
+            raise ValueError(f"cannot log {path!r} with {settings}, only with {node.settings}. Use another key.")
         return node
 
 
@@ -155,29 +154,30 @@ class _Stat(NamedTuple):
         running, number = self.state
         if self.settings.reduce == "mean":
             number = number + 1
-        return self._replace(state=(_fold(self.settings, running, value), number))
+        return self._replace(state=(self.fold(running, value), number))
 
     def value(self) -> Any:
-        running, number = self.state if self.settings.window is None else (self.state[0], len(self.state))
-        for value in self.state[1:] if self.settings.window is not None else ():
-            running = _fold(self.settings, running, value)
+        if self.settings.window is None:
+            running, number = self.state
+        else:
+            running, number = functools.reduce(self.fold, self.state), len(self.state)
         return running / number if self.settings.reduce == "mean" else running
 
-
-def _fold(settings: _Settings, running: Any, value: Any) -> Any:
-    """Adds a value to what runs over those before it, which for a mean is their sum."""
-    if settings.reduce in ("mean", "sum"):
-        return running + value
-    if settings.reduce == "ema":
-        return (1 - settings.ema_coeff) * running + settings.ema_coeff * value
-    if settings.reduce == "item":
-        return value
-    array, bound = (value, running) if _has(value, "clip") else (running, value)
-    if _has(array, "clip"):
-        # The one spelling that NumPy, torch and JAX share, and that does not wait for a device as min() would.
-        return array.clip(max=bound) if settings.reduce == "min" else array.clip(min=bound)
-    pick = min if settings.reduce == "min" else max
-    return running if running != running else pick(value, running)  # NaN stays
+    def fold(self, running: Any, value: Any) -> Any:
+        """Adds a value to what runs over those before it, which for a mean is their sum."""
+        reduce, _, ema_coeff = self.settings
+        if reduce in ("mean", "sum"):
+            return running + value
+        if reduce == "ema":
+            return (1 - ema_coeff) * running + ema_coeff * value
+        if reduce == "item":
+            return value
+        array, bound = (value, running) if _has(value, "clip") else (running, value)
+        if _has(array, "clip"):
+            # The one spelling that NumPy, torch and JAX share, and that does not wait for a device as min() would.
+            return array.clip(max=bound) if reduce == "min" else array.clip(min=bound)
+        pick = min if reduce == "min" else max
+        return running if running != running else pick(value, running)  # NaN stays
 
 
 def _own(value: Any) -> Any:

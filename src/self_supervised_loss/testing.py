@@ -121,7 +121,8 @@ def _check_loss(loss: Any, module: Any, violations: list[str]) -> None:
     elif not math.isfinite(_number(loss)):
         violations.append(f"the loss is {_number(loss)}. Look for a division by zero or a logarithm of zero.")
     parameters = module.parameters() if callable(getattr(module, "parameters", None)) else ()
-    if getattr(loss, "grad_fn", None) is None and any(getattr(each, "requires_grad", False) for each in parameters):
+    trainable = any(getattr(parameter, "requires_grad", False) for parameter in parameters)
+    if trainable and getattr(loss, "grad_fn", None) is None and (not fault or hasattr(loss, "grad_fn")):
         remedy = "Make fwd_out with gradients, and detach nothing between the parameters and the loss."
         violations.append(f"the loss has no grad_fn, so that nothing would be learnt. {remedy}")
 

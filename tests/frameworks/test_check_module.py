@@ -84,6 +84,16 @@ def test_a_loss_that_is_a_number_of_a_module_with_parameters() -> None:
     assert "the loss has no grad_fn" in violation
 
 
+def test_a_loss_that_is_none_is_not_blamed_for_its_graph_as_well() -> None:
+    class Forgets(ICM):
+        def compute_self_supervised_loss(self, **arguments: Any) -> Any:
+            super().compute_self_supervised_loss(**arguments)
+
+    module, batch = Forgets(4, 3), transitions()
+    (violation,) = violations_of(module, batch, module(batch))
+    assert "the loss is None. Return one scalar" in violation
+
+
 def test_a_distribution_that_computes_what_it_is_asked_for_is_left_alone() -> None:
     class ReadsProbabilities(nn.Linear, SelfSupervisedLossAPI[torch.Tensor]):
         def compute_self_supervised_loss(self, *, fwd_out: dict[str, Any], **kwargs: Any) -> torch.Tensor:

@@ -206,7 +206,7 @@ def test_a_key_keeps_its_settings():
     metrics = MetricsLogger()
     metrics.log_value("loss", 1.0)
     with pytest.raises(
-        ValueError, match=r"cannot log \('loss',\) with .*'sum'.*: it was logged with .*'mean'.* Use another key"
+        ValueError, match=r"cannot log \('loss',\) with .*'sum'.*, only with .*'mean'.* Use another key"
     ):
         metrics.log_value("loss", 2.0, reduce="sum")
     assert metrics.reduce() == {"loss": 1.0}

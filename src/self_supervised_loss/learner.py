@@ -1,9 +1,10 @@
 """The learner: asks each module for its loss, or computes it itself."""
 
+import abc
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any, Generic, Protocol, cast
+from typing import Any, ClassVar, Generic, Protocol, cast
 from weakref import WeakSet
 
 from self_supervised_loss.api import ConfigT, ModuleID, SelfSupervisedLossAPI, TensorT
@@ -13,16 +14,14 @@ from self_supervised_loss.metrics import MetricsLogger
 class Learner(Generic[TensorT, ConfigT]):
     """Computes one loss per module: the module's own where it brings one, and otherwise the learner's.
 
-    Subclass it and override `compute_loss_for_module` with the loss of your algorithm. Then one call in the training
-    loop computes all losses:
+    Subclass it and override `compute_loss_for_module` with the loss of your algorithm. It has modules, a configuration
+    and metrics, but no optimizer and no data. One call in the training loop computes all losses:
 
         learner = PPOLearner(module={"policy": policy, "icm": icm}, config=config)
         for batch in batches:    # {"policy": {"obs": ..., ...}, "icm": {...}}
             fwd_out = {module_id: module(batch[module_id]) for module_id, module in learner.module.items()}
             losses = learner.compute_losses(fwd_out=fwd_out, batch=batch)
             sum(losses.values()).backward()
-
-    It has the attributes `module`, `config` and `metrics`, but no optimizer and no data.
     """
 
     def __init__(self, *, module: "_Modules", config: ConfigT | None = None, metrics: "_Metrics | None" = None) -> None:
@@ -66,31 +65,35 @@ class Learner(Generic[TensorT, ConfigT]):
             Exception: What a loss method raises, with a note (from Python 3.11 on) that names the module.
         """
         losses: dict[ModuleID, TensorT] = {}
-        for module_id, module_fwd_out in fwd_out.items():
+        get_config: Any = getattr(self.config, "get_config_for_module", None)
+        if not callable(get_config) or type(self).get_config_for_module is not Learner.get_config_for_module:
+            get_config = self.get_config_for_module
+        module_class, derived = None, False
+        for module_id, output in fwd_out.items():
             try:
-                module = self.module[module_id]
-                module_batch = batch[module_id]
+                module, data = self.module[module_id], batch[module_id]
             except KeyError as error:
                 where, ids = ("batch", batch) if module_id in self.module.keys() else ("module", self.module)
                 raise KeyError(f"{module_id!r} is in fwd_out but not in {where}, which has {[*ids.keys()]}") from error
             try:
-                config = self.get_config_for_module(module_id)
-                if SelfSupervisedLossAPI not in type(module).__mro__:  # quicker to tell than isinstance
-                    module = self.unwrap(module)
-                if isinstance(module, SelfSupervisedLossAPI):
+                config = get_config(module_id)
+                if type(module) is not module_class:  # modules of one class often come in a row
+                    module_class = type(module)
+                    derived = SelfSupervisedLossAPI in module_class.__mro__  # quicker to tell than isinstance
+                own = derived or isinstance(module := self.unwrap(module), _BringsLoss)
+                if own and not kwargs:  # even an empty ** makes a call twice as slow
                     loss = module.compute_self_supervised_loss(
-                        learner=self,
-                        module_id=module_id,
-                        config=config,
-                        batch=module_batch,
-                        fwd_out=module_fwd_out,
-                        **kwargs,
+                        learner=self, module_id=module_id, config=config, batch=data, fwd_out=output
                     )
+                elif own:
+                    loss = module.compute_self_supervised_loss(
+                        learner=self, module_id=module_id, config=config, batch=data, fwd_out=output, **kwargs
+                    )
+                elif not kwargs:
+                    loss = self.compute_loss_for_module(module_id=module_id, config=config, batch=data, fwd_out=output)
                 else:
-                    if hasattr(type(module), "compute_self_supervised_loss"):
-                        _warn_of_duck_typing(type(module))
                     loss = self.compute_loss_for_module(
-                        module_id=module_id, config=config, batch=module_batch, fwd_out=module_fwd_out, **kwargs
+                        module_id=module_id, config=config, batch=data, fwd_out=output, **kwargs
                     )
             except BaseException as error:
                 with suppress(Exception):  # Python 3.10 has no notes, and the error matters more than its note
@@ -102,13 +105,7 @@ class Learner(Generic[TensorT, ConfigT]):
         return losses
 
     def compute_loss_for_module(
-        self,
-        *,
-        module_id: ModuleID,
-        config: ConfigT,
-        batch: dict[str, Any],
-        fwd_out: dict[str, TensorT],
-        **kwargs: Any,
+        self, *, module_id: ModuleID, config: ConfigT, batch: dict[str, Any], fwd_out: dict[str, TensorT], **kwargs: Any
     ) -> TensorT:
         """Computes the loss of a module that brings none. Override it with the loss of your algorithm.
 
@@ -158,8 +155,6 @@ class Learner(Generic[TensorT, ConfigT]):
         Returns:
             The outermost module that implements `SelfSupervisedLossAPI`, or else the innermost.
         """
-        if isinstance(module, SelfSupervisedLossAPI):
-            return module
         inner = module
         if callable(getattr(type(module), "unwrapped", None)):
             inner = module.unwrapped()
@@ -168,7 +163,8 @@ class Learner(Generic[TensorT, ConfigT]):
                 home, attribute = _WRAPPERS.get(base.__name__, (None, ""))
                 if home is not None and base.__module__.endswith(home):
                     inner = getattr(module, attribute)
-        return module if inner is module else self.unwrap(inner)  # by self, so that an override sees each layer
+        found = inner is module or isinstance(module, SelfSupervisedLossAPI)
+        return module if found else self.unwrap(inner)  # by self, so that an override sees each layer
 
 
 class _Modules(Protocol):
@@ -192,12 +188,19 @@ _WRAPPERS = {
     "_FabricModule": ("fabric.wrappers", "_forward_module"),  # of lightning or of lightning_fabric
 }
 
-_warned: "WeakSet[type]" = WeakSet()
 
+class _BringsLoss(abc.ABC):  # noqa: B024
+    """Stands for what implements the API, and warns of what only has the method. `abc` keeps the answer per class."""
 
-def _warn_of_duck_typing(module_class: type) -> None:
-    if module_class not in _warned:
-        name = module_class.__name__
-        remedy = f"Derive {name} from SelfSupervisedLossAPI, or register it with SelfSupervisedLossAPI.register."
-        warnings.warn(f"{name}.compute_self_supervised_loss is not called. {remedy}", stacklevel=3)
-        _warned.add(module_class)
+    warned: ClassVar["WeakSet[type]"] = WeakSet()
+
+    @classmethod
+    def __subclasshook__(cls, subclass: type) -> bool:
+        if issubclass(subclass, SelfSupervisedLossAPI):
+            return True
+        if hasattr(subclass, "compute_self_supervised_loss") and subclass not in cls.warned:
+            name = subclass.__name__
+            remedy = f"Derive {name} from SelfSupervisedLossAPI, or register it with SelfSupervisedLossAPI.register."
+            warnings.warn(f"{name}.compute_self_supervised_loss is not called. {remedy}", stacklevel=5)
+            cls.warned.add(subclass)
+        return False

@@ -104,7 +104,7 @@ class MetricsLogger:
         Returns:
             The reduced values, in nested dicts where keys are tuples.
         """
-        reduced = {name: _reduced(node) for name, node in self._stats.items()}
+        reduced: dict[str, Any] = _reduced(self._stats)
         self._stats = {}
         return reduced
 

@@ -9,18 +9,13 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
-from self_supervised_loss.api import ModuleID, SelfSupervisedLossAPI
+from self_supervised_loss.api import SelfSupervisedLossAPI
 from self_supervised_loss.learner import Learner
 from self_supervised_loss.metrics import MetricsLogger
 
 
 def check_module(
-    module: Any,
-    *,
-    batch: Mapping[str, Any],
-    fwd_out: Mapping[str, Any],
-    config: Any = None,
-    module_id: ModuleID = "module",
+    module: Any, *, batch: Mapping[str, Any], fwd_out: Mapping[str, Any], config: Any = None, module_id: str = "module"
 ) -> Any:
     """Checks that a module works with every learner, in the spirit of Gymnasium's `check_env`.
 

@@ -281,16 +281,14 @@ def test_a_wrapper_that_brings_a_loss_is_asked_itself():
     assert loss_of(wrapper)[1] is wrapper
 
 
-def test_a_module_that_brings_a_loss_is_not_asked_to_unwrap():
+def test_a_wrapper_that_is_registered_is_asked_itself():
     @SelfSupervisedLossAPI.register
-    class Registered:
+    class Registered(Wrapper):
         def compute_self_supervised_loss(self, **arguments):
             return "own", self, arguments
 
-        def unwrapped(self):
-            raise AssertionError("unwrapped")
-
-    assert chooses_own_loss(Registered())
+    wrapper = Registered(Curious())
+    assert loss_of(wrapper)[1] is wrapper
 
 
 def test_unwrap_ends_at_the_innermost_module():

@@ -1,0 +1,180 @@
+import copy
+import inspect
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from examples import tianshou_curiosity
+from examples.tianshou_curiosity import PPOWithCuriosity, frozen_lake, main, make_algorithm, train
+from tianshou.algorithm import PPO
+from tianshou.data import Collector, ReplayBuffer, VectorReplayBuffer
+from tianshou.env import DummyVectorEnv
+from tianshou.trainer import OnPolicyTrainerParams
+from tianshou.utils import LazyLogger
+from tianshou.utils.torch_utils import policy_within_training_step
+from torch import nn
+
+from self_supervised_loss import Learner
+
+PROGRAM = Path(__file__).with_name("tianshou_curiosity.py")
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+def test_the_program_solves_the_task_with_curiosity_only(capsys):
+    main(["--seeds", "1", "--steps", "40960"])
+
+    output = capsys.readouterr()
+    assert re.search(r"^seed 1 +(9[1-9]|100)% +0%$", output.out, re.MULTILINE)
+    assert re.search(r"^above 90% +1 of 1 +0 of 1$", output.out, re.MULTILINE)
+    assert "\nseed 1 with curiosity\n" in output.err
+    assert "40960/40960" in output.err
+
+
+def test_the_docstring_tells_how_many_lines_the_integration_takes():
+    lines = [line for line in inspect.getsource(PPOWithCuriosity).splitlines() if line.strip()]
+
+    assert f"It has {len(lines)} lines, counted without blank ones." in tianshou_curiosity.__doc__
+
+
+def test_the_module_is_trained_on_its_own_loss():
+    algorithm = make_algorithm(1024, curiosity=True)
+    buffer = collect(algorithm)
+    by_hand = copy.deepcopy(algorithm.icm)
+    optimizer = torch.optim.Adam(by_hand.parameters(), lr=4e-3, eps=1e-5)
+    batch = transitions(buffer)
+    loss = by_hand.compute_self_supervised_loss(
+        learner=Learner(module={}), module_id="icm", config=None, batch=batch, fwd_out=by_hand(batch)
+    )
+    loss.backward()
+    optimizer.step()
+
+    with policy_within_training_step(algorithm.policy):
+        algorithm.update(buffer, batch_size=None, repeat=1)
+
+    torch.testing.assert_close(vector(algorithm.icm), vector(by_hand))
+
+
+def test_the_policy_is_rewarded_for_what_the_module_cannot_predict_and_the_buffer_stays_as_it_is():
+    algorithm = make_algorithm(1024, curiosity=True)
+    buffer = collect(algorithm)
+    buffer.rew[:] = 1.0
+    batch, indices = buffer.sample(0)
+
+    batch = algorithm._preprocess_batch(batch, buffer, indices)
+
+    intrinsic_rewards = algorithm.icm(transitions(buffer))["intrinsic_rewards"].detach().numpy()
+    assert batch.rew == pytest.approx(1.0 + 0.1 * intrinsic_rewards)
+    assert (buffer.rew == 1.0).all()
+
+
+def test_what_the_module_logs_comes_to_the_logger_of_tianshou():
+    losses = []
+
+    class Logger(LazyLogger):
+        def log_update_data(self, log_data, step):
+            losses.append(log_data["smoothed_loss"])
+
+    algorithm = make_algorithm(4096, curiosity=True)
+    algorithm.run_training(
+        OnPolicyTrainerParams(
+            training_collector=make_collector(algorithm),
+            max_epochs=1,
+            epoch_num_steps=4096,
+            collection_step_num_env_steps=1024,
+            update_step_num_repetitions=4,
+            logger=Logger(),
+        )
+    )
+
+    assert len(losses) == 4
+    assert losses[-1]["icm_inverse_loss"] < losses[0]["icm_inverse_loss"]
+    assert losses[-1]["icm_forward_loss"] > 0
+
+
+def test_a_checkpoint_holds_the_module_and_its_optimizer():
+    algorithm = train(0, 1024, curiosity=True)
+    restored = make_algorithm(1024, curiosity=True)
+
+    restored.load_state_dict(algorithm.state_dict())
+
+    assert torch.equal(vector(restored.icm), vector(algorithm.icm))
+    assert restored.icm_optim.state_dict()["state"].keys() == algorithm.icm_optim.state_dict()["state"].keys() != set()
+
+
+def test_the_same_seed_gives_the_same_numbers_whatever_ran_before():
+    numbers = vector(train(0, 2048, curiosity=True))
+
+    assert not torch.equal(vector(train(1, 2048, curiosity=True)), numbers)
+    assert torch.equal(vector(train(0, 2048, curiosity=True)), numbers)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--steps", "0"], "argument --steps: '0' is not a whole number from 1 to 1000000000"),
+        (["--steps", "many"], "argument --steps: 'many' is not a whole number from 1 to 1000000000"),
+        (["--seeds", "0", "-1"], "argument --seeds: '-1' is not a whole number from 0 to 4294967295"),
+        (["--seeds", "4294967296"], "argument --seeds: '4294967296' is not a whole number from 0 to 4294967295"),
+        (["--seeds"], "argument --seeds: expected at least one argument"),
+        (["--sedes", "1"], "unrecognized arguments: --sedes 1"),
+    ],
+)
+def test_a_mistyped_option_is_named_before_anything_is_trained(argv, message, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main(argv)
+
+    assert exit_info.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: {message}\n")
+
+
+@pytest.mark.parametrize("package", ["gymnasium", "numpy", "torch", "tianshou.algorithm", "self_supervised_loss"])
+def test_a_missing_package_is_named_together_with_the_extra_that_installs_it(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+
+    with pytest.raises(SystemExit) as exit_info:
+        runpy.run_path(str(PROGRAM))
+
+    remedy = "This example needs the extra tianshou: pip install -e '.[tianshou]'"
+    assert exit_info.value.code == f"The package {package} is missing. {remedy}"
+    assert remedy in tianshou_curiosity.__doc__
+
+
+def test_the_program_explains_its_options():
+    result = subprocess.run([sys.executable, PROGRAM, "--help"], capture_output=True, text=True, check=True)
+
+    assert all(option in result.stdout for option in ("--seeds", "--steps"))
+
+
+def make_collector(algorithm: PPO) -> Collector:
+    envs = DummyVectorEnv([frozen_lake] * 4)
+    return Collector(algorithm.policy, envs, VectorReplayBuffer(1024, 4))
+
+
+def collect(algorithm: PPO) -> ReplayBuffer:
+    collector = make_collector(algorithm)
+    collector.collect(n_step=256, reset_before_collect=True)
+    return collector.buffer
+
+
+def transitions(buffer: ReplayBuffer) -> dict[str, torch.Tensor]:
+    batch, _ = buffer.sample(0)
+    return {
+        "obs": torch.as_tensor(batch.obs, dtype=torch.float32),
+        "new_obs": torch.as_tensor(batch.obs_next, dtype=torch.float32),
+        "actions": torch.as_tensor(batch.act),
+    }
+
+
+def vector(module: nn.Module) -> torch.Tensor:
+    """Returns all parameters, one after the other."""
+    return nn.utils.parameters_to_vector(module.parameters()).detach()

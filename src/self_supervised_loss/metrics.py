@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 Key: TypeAlias = str | tuple[str, ...]
 Reduce: TypeAlias = Literal["mean", "min", "max", "sum", "ema", "item"]
+_REDUCTIONS = get_args(Reduce)
 
 
 class MetricsLogger:
@@ -147,14 +148,14 @@ class _Stat(NamedTuple):
     def add(self, value: Any) -> "_Stat":
         value = _own(value)
         if self.settings.window is not None:
-            return self._replace(state=(*self.state, value)[-self.settings.window :])
+            return _Stat(self.settings, (*self.state, value)[-self.settings.window :])
         if not self.state:
             # For tensors the number is a tensor too: torch.compile would compile anew for each value of an int.
-            return self._replace(state=(value, value.new_ones(()).int() if _has(value, "new_ones") else 1))
+            return _Stat(self.settings, (value, value.new_ones(()).int() if _has(value, "new_ones") else 1))
         running, number = self.state
         if self.settings.reduce == "mean":
             number = number + 1
-        return self._replace(state=(self.fold(running, value), number))
+        return _Stat(self.settings, (self.fold(running, value), number))
 
     def value(self) -> Any:
         if self.settings.window is None:
@@ -218,8 +219,8 @@ def _path(key: Key) -> tuple[str, ...]:
 
 
 def _settings(reduce: Reduce, window: int | None, ema_coeff: float | None) -> _Settings:
-    if reduce not in get_args(Reduce):
-        raise ValueError(f"reduce is one of {', '.join(map(repr, get_args(Reduce)))}, not {reduce!r}")
+    if reduce not in _REDUCTIONS:
+        raise ValueError(f"reduce is one of {', '.join(map(repr, _REDUCTIONS))}, not {reduce!r}")
     if window is not None and (not isinstance(window, int) or window < 1):
         raise ValueError(f"window is None, for all values, or an integer from 1 on, not {window!r}")
     if (window if reduce == "ema" else ema_coeff) is not None:

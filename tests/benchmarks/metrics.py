@@ -1,0 +1,57 @@
+"""What logging takes beside RLlib's `MetricsLogger`: the time of a call, and the memory after 100,000 of them."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import torch
+from benchmarks.interleave import Row, interleave
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger as RLlibMetricsLogger
+
+from self_supervised_loss import MetricsLogger
+
+LOGGERS = {"ours": MetricsLogger, "RLlib's": RLlibMetricsLogger}
+NUM_CALLS = 100_000
+
+
+def measure() -> Iterator[Row]:
+    """Logs numbers, and losses that hang on a graph."""
+    for method in "log_value", "log_dict":
+        for kind in "number", "loss":
+            what = f"{method} of a {kind}"
+            seconds = interleave({name: _logging(name, method, kind) for name in LOGGERS})
+            microseconds = {name: f"{value * 1e6:.1f} µs" for name, value in seconds.items()}
+            ratio = seconds["ours"] / seconds["RLlib's"]
+            yield Row(what, microseconds["ours"], "RLlib's", microseconds["RLlib's"], ratio)
+
+            with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+                grown = {name: pool.apply(_memory, (name, method, kind)) for name in LOGGERS}
+            megabytes = {name: f"{value / 1e6:.1f} MB" for name, value in grown.items()}
+            ratio = grown["ours"] / grown["RLlib's"]
+            yield Row(f"memory of 100,000 {what}", megabytes["ours"], "RLlib's", megabytes["RLlib's"], ratio)
+
+
+def _logging(logger: str, method: str, kind: str) -> Callable[[], None]:
+    log = getattr(LOGGERS[logger](), method)
+    weight = torch.ones((), requires_grad=True)
+
+    def run() -> None:
+        value: Any = 1.0 if kind == "number" else weight * 2
+        if method == "log_value":
+            log("loss", value, reduce="mean")
+        else:
+            log({"forward_loss": value, "inverse_loss": value}, key="icm", reduce="mean")
+
+    return run
+
+
+def _memory(logger: str, method: str, kind: str) -> int:
+    run = _logging(logger, method, kind)
+    for _ in range(100):
+        run()
+    process = psutil.Process()
+    before = process.memory_info().rss
+    for _ in range(NUM_CALLS):
+        run()
+    return max(process.memory_info().rss - before, 0)

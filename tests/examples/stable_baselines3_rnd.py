@@ -1,0 +1,203 @@
+"""Random Network Distillation in Stable-Baselines3's PPO, as a callback.
+
+The task is Gymnasium's FrozenLake, 8x8 and not slippery. The only reward lies at the goal, 14 steps away, and an
+episode ends after 16. Random walks get there in 3 of a million episodes, so PPO alone has nothing to learn from. With
+Random Network Distillation (Burda et al., 2018, https://arxiv.org/abs/1810.12894) the agent is also rewarded for
+reaching what a network cannot predict yet, which leads it on to where it has seldom been.
+
+    python tests/examples/stable_baselines3_rnd.py
+    python tests/examples/stable_baselines3_rnd.py --seeds 5 6 --steps 60000
+
+This example needs the extra sb3: pip install -e '.[sb3]'
+
+Where to look: `RNDCallback` goes to the `learn` of any PPO of SB3's whose observations are flat. It changes the rewards
+of each rollout before PPO learns from them, and trains the module (`tests/modules/rnd.py`) on the loss that the module
+brings. What the module logs goes to SB3's logger. Without RND the callback is left out, and all else is the same.
+
+Like the paper, it divides the intrinsic rewards by the running standard deviation of their discounted sums. Unlike the
+paper, one critic is for both kinds of rewards, since SB3's PPO has one, and observations are not normalised, since they
+are one-hot.
+
+The success rate is that of the last 100 episodes of training, in which actions are sampled. The same seed gives the
+same numbers on the same machine, whichever other seeds run.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+try:
+    import gymnasium as gym
+    import numpy as np
+    import torch
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.logger import KVWriter, Logger
+    from stable_baselines3.common.running_mean_std import RunningMeanStd
+    from stable_baselines3.common.utils import LinearSchedule, safe_mean
+    from tqdm import tqdm
+
+    from self_supervised_loss import Learner
+except ModuleNotFoundError as error:
+    sys.exit(f"The package {error.name} is missing. This example needs the extra sb3: pip install -e '.[sb3]'")
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from modules.rnd import RND
+
+ARMS = {"with RND": True, "without RND": False}
+
+
+class RNDCallback(BaseCallback):
+    """Adds the intrinsic rewards of an RND module to what PPO learns from, and trains the module.
+
+    Args:
+        rnd: The module, on the device of the model.
+        weight: The weight of the intrinsic rewards beside those of the environment.
+        learning_rate: That of the module. The number of epochs and the size of a batch are PPO's.
+    """
+
+    model: PPO
+
+    def __init__(self, rnd: RND, *, weight: float = 1.0, learning_rate: float = 1e-3) -> None:
+        super().__init__()
+        self.weight = weight
+        self.learner = Learner[torch.Tensor](module={"rnd": rnd})
+        self.optimizer = torch.optim.Adam(rnd.parameters(), lr=learning_rate)
+        self.intrinsic_returns = np.zeros(())  # discounted sums, later one for each environment
+        self.return_stats = RunningMeanStd()
+
+    def _on_rollout_start(self) -> None:
+        self.new_obs: list[np.ndarray] = []
+
+    def _on_step(self) -> bool:
+        new_obs = self.locals["new_obs"].copy()
+        for env in self.locals["dones"].nonzero()[0]:  # where new_obs is the first one of the next episode
+            new_obs[env] = self.locals["infos"][env]["terminal_observation"]
+        self.new_obs.append(new_obs)
+        return True
+
+    def _on_rollout_end(self) -> None:
+        buffer = self.model.rollout_buffer
+        new_obs = buffer.to_torch(np.concatenate(self.new_obs)).float()
+
+        intrinsic_rewards = self._normalised_rewards(new_obs)
+        buffer.rewards += self.weight * intrinsic_rewards
+        # After the last step, "values" are those of the observations to go on from.
+        buffer.compute_returns_and_advantage(last_values=self.locals["values"], dones=self.locals["dones"])
+
+        self._train(new_obs)
+        self.logger.record("rnd/intrinsic_reward", intrinsic_rewards.mean())
+        for name, value in self.learner.metrics.reduce()["rnd"].items():
+            self.logger.record(f"rnd/{name}", value.item())
+
+    def _normalised_rewards(self, new_obs: torch.Tensor) -> np.ndarray:
+        fwd_out = self.learner.module["rnd"]({"new_obs": new_obs})
+        rewards = fwd_out["intrinsic_rewards"].numpy(force=True).reshape(-1, self.model.n_envs)
+        for step_rewards in rewards:
+            self.intrinsic_returns = self.model.gamma * self.intrinsic_returns + step_rewards
+            self.return_stats.update(self.intrinsic_returns)
+        return rewards / np.sqrt(self.return_stats.var)
+
+    def _train(self, new_obs: torch.Tensor) -> None:
+        for _ in range(self.model.n_epochs):
+            for indices in torch.randperm(len(new_obs)).split(self.model.batch_size):
+                batch = {"new_obs": new_obs[indices]}
+                fwd_out = self.learner.module["rnd"](batch)
+                losses = self.learner.compute_losses(fwd_out={"rnd": fwd_out}, batch={"rnd": batch})
+                self.optimizer.zero_grad()
+                losses["rnd"].backward()
+                self.optimizer.step()
+
+
+class ProgressBar(KVWriter):
+    """Shows in one line what SB3's logger would print as tables."""
+
+    def __init__(self, bar: tqdm) -> None:
+        self.bar = bar
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        rnd_metrics = {key: f"{value:.1e}" for key, value in key_values.items() if key.startswith("rnd/")}
+        self.bar.set_postfix({"success": f"{key_values['rollout/ep_rew_mean']:.0%}", **rnd_metrics}, refresh=False)
+        self.bar.update(step - self.bar.n)
+
+
+def make_model(seed: int) -> PPO:
+    """Makes PPO and its environments. The observations of FrozenLake, which are numbers, become one-hot."""
+    envs = make_vec_env(
+        "FrozenLake-v1",
+        n_envs=16,
+        env_kwargs={"map_name": "8x8", "is_slippery": False, "max_episode_steps": 16},
+        wrapper_class=gym.wrappers.FlattenObservation,
+    )
+    model = PPO(
+        "MlpPolicy",
+        envs,
+        learning_rate=LinearSchedule(start=4e-3, end=0.0, end_fraction=1.0),
+        n_steps=64,
+        batch_size=256,
+        n_epochs=4,
+        gamma=0.9,
+        ent_coef=0.03,
+        seed=seed,
+        device="cpu",
+    )
+    # Else the random values of a new critic, and not rewards, are what the policy learns from at first.
+    torch.nn.init.zeros_(model.policy.value_net.weight)
+    return model
+
+
+def train(seed: int, num_steps: int, *, with_rnd: bool) -> PPO:
+    """Trains PPO from scratch. The number of steps is rounded up to whole rollouts."""
+    model = make_model(seed)  # seeds torch too, and with it the weights of RND
+    callback = RNDCallback(RND(obs_size=model.observation_space.shape[0])) if with_rnd else None
+    rollout_size = model.n_envs * model.n_steps
+    num_steps = -(-num_steps // rollout_size) * rollout_size
+    description = f"seed {seed} {'with' if with_rnd else 'without'} RND"
+    with tqdm(total=num_steps, desc=description, unit=" steps") as bar:
+        model.set_logger(Logger(folder=None, output_formats=[ProgressBar(bar)]))
+        model.learn(num_steps, callback)
+    model.env.close()
+    return model
+
+
+def success_rate(model: PPO) -> float:
+    """Returns the share of the last 100 episodes that ended at the goal, where the one reward of 1 lies."""
+    return safe_mean([episode["r"] for episode in model.ep_info_buffer])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Trains with and without RND, and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    seed, steps = whole_number(0, 2**32 - 1), whole_number(1, 10**9)
+    parser.add_argument("--seeds", type=seed, nargs="+", default=[0, 1, 2, 3, 4], help="default: 0 1 2 3 4")
+    parser.add_argument("--steps", type=steps, default=40_000, help="of each run; default: 40000")
+    options = parser.parse_args(argv)
+
+    torch.set_num_threads(1)  # The networks are so small that more threads only wait for each other.
+    rates = {
+        (seed, arm): success_rate(train(seed, options.steps, with_rnd=with_rnd))
+        for seed in options.seeds
+        for arm, with_rnd in ARMS.items()
+    }
+
+    print("\nsuccess rate   ", *(f"{arm:>13}" for arm in ARMS))
+    for seed in options.seeds:
+        print(f"seed {seed:<10}", *(f"{rates[seed, arm]:>13.0%}" for arm in ARMS))
+    solved = (f"{sum(rates[seed, arm] > 0.9 for seed in options.seeds)} of {len(options.seeds)}" for arm in ARMS)
+    print("above 90%      ", *(f"{count:>13}" for count in solved))
+
+
+def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not minimum <= int(text) <= maximum:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {minimum} to {maximum}")
+        return int(text)
+
+    return parse
+
+
+if __name__ == "__main__":
+    main()

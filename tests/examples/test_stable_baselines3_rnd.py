@@ -1,0 +1,172 @@
+"""The example on Stable-Baselines3, shortened."""
+
+import copy
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from examples.stable_baselines3_rnd import RNDCallback, main, make_model, train
+from modules.rnd import RND
+from stable_baselines3.common.logger import KVWriter, Logger
+
+PROGRAM = Path(__file__).with_name("stable_baselines3_rnd.py")
+
+
+class Recorder(KVWriter):
+    """Keeps what SB3's logger is told."""
+
+    def __init__(self):
+        self.history = []
+
+    def write(self, key_values, key_excluded, step=0):
+        self.history.append(dict(key_values))
+
+
+def learn(callback):
+    """Trains PPO for four rollouts, and returns the metrics of each."""
+    recorder = Recorder()
+    model = make_model(seed=0)
+    model.set_logger(Logger(folder=None, output_formats=[recorder]))
+    model.learn(4096, callback)
+    return recorder.history
+
+
+def test_the_program_solves_the_task_with_rnd_only(capsys):
+    main(["--seeds", "0"])
+
+    output = capsys.readouterr()
+    assert re.search(r"^seed 0 +(9[1-9]|100)% +0%$", output.out, re.MULTILINE)
+    assert re.search(r"^above 90% +1 of 1 +0 of 1$", output.out, re.MULTILINE)
+    assert re.search(r"seed 0 with RND: 100%.* success=\d+%, rnd/intrinsic_reward=.*, rnd/predictor_loss=", output.err)
+    assert re.search(r"seed 0 without RND: 100%.* success=0%\]", output.err)
+
+
+def test_what_the_module_logs_goes_to_the_logger_of_sb3():
+    first, *_, last = learn(RNDCallback(RND(64)))
+
+    assert {key for key in first if key.startswith("rnd/")} == {"rnd/predictor_loss", "rnd/intrinsic_reward"}
+    assert last["rnd/predictor_loss"] < 0.1 * first["rnd/predictor_loss"]
+
+
+def test_the_module_is_trained_on_the_loss_that_it_brings():
+    class Unlearning(RND):
+        def compute_self_supervised_loss(self, **arguments):
+            return -super().compute_self_supervised_loss(**arguments)
+
+    first, *_, last = learn(RNDCallback(Unlearning(64)))
+
+    assert last["rnd/predictor_loss"] > 10 * first["rnd/predictor_loss"]
+
+
+def test_without_rnd_there_is_nothing_to_learn_from():
+    _, *later = learn(None)
+
+    for metrics in later:
+        assert metrics["rollout/ep_rew_mean"] == 0
+        assert metrics["train/value_loss"] == 0
+
+
+class Examined(RNDCallback):
+    """Keeps the first rollout, before and after the intrinsic rewards are added."""
+
+    def _on_rollout_end(self):
+        self.before = copy.deepcopy(self.model.rollout_buffer)
+        self.errors = self.learner.module["rnd"]({"new_obs": torch.as_tensor(np.stack(self.new_obs)).float()})
+        super()._on_rollout_end()
+        self.after = copy.deepcopy(self.model.rollout_buffer)
+
+
+@pytest.fixture(scope="module")
+def rollout():
+    model = make_model(seed=0)
+    torch.nn.init.ones_(model.policy.value_net.weight)
+    callback = Examined(RND(64), weight=0.5)
+    model.learn(1, callback)
+    return callback
+
+
+def test_each_reward_is_for_the_observation_that_the_action_led_to(rollout):
+    obs, new_obs = rollout.before.observations.argmax(axis=-1), np.stack(rollout.new_obs).argmax(axis=-1)
+    ended = rollout.before.episode_starts[1:].astype(bool)
+
+    assert ended.any()
+    assert (obs[1:] == new_obs[:-1])[~ended].all()
+    for of_tile in (np.floor_divide, np.mod):  # its row, its column
+        assert (abs(of_tile(new_obs, 8) - of_tile(obs, 8)) <= 1).all()
+
+
+def test_the_rewards_are_the_errors_of_the_predictor_on_a_scale_of_their_own(rollout):
+    added = rollout.after.rewards - rollout.before.rewards
+    scale = added / rollout.errors["intrinsic_rewards"].numpy(force=True)
+
+    np.testing.assert_allclose(scale, scale[0, 0], rtol=1e-4)
+    intrinsic_returns = [added[0]]
+    for rewards in added[1:]:
+        intrinsic_returns.append(rewards + rollout.model.gamma * intrinsic_returns[-1])
+    assert np.std(intrinsic_returns) == pytest.approx(rollout.weight, rel=1e-3)
+
+
+def test_ppo_learns_from_the_sum_of_both_rewards(rollout):
+    expected = copy.deepcopy(rollout.before)
+    expected.rewards = rollout.after.rewards
+    expected.compute_returns_and_advantage(rollout.locals["values"], rollout.locals["dones"])
+
+    assert (rollout.after.rewards > rollout.before.rewards).all()
+    assert rollout.locals["values"].all() and rollout.locals["dones"].any()
+    np.testing.assert_array_equal(rollout.after.advantages, expected.advantages)
+    np.testing.assert_array_equal(rollout.after.returns, expected.returns)
+
+
+def test_the_same_seed_gives_the_same_numbers_whatever_ran_before():
+    def weights(seed):
+        return torch.nn.utils.parameters_to_vector(train(seed, 2048, with_rnd=True).policy.parameters())
+
+    of_seed_0 = weights(0)
+
+    assert not torch.equal(weights(1), of_seed_0)
+    assert torch.equal(weights(0), of_seed_0)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--steps", "0"], "argument --steps: '0' is not a whole number from 1 to 1000000000"),
+        (["--steps", "many"], "argument --steps: 'many' is not a whole number from 1 to 1000000000"),
+        (["--seeds", "0.5"], "argument --seeds: '0.5' is not a whole number from 0 to 4294967295"),
+        (["--seeds", "0", "4294967296"], "argument --seeds: '4294967296' is not a whole number from 0 to 4294967295"),
+        (["--seeds"], "argument --seeds: expected at least one argument"),
+        (["--sedes", "1"], "unrecognized arguments: --sedes 1"),
+    ],
+)
+def test_a_mistyped_option_is_named_before_anything_is_trained(argv, message, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main(argv)
+
+    assert exit_info.value.code == 2
+    assert capsys.readouterr().err.endswith(f"{message}\n")
+
+
+@pytest.mark.parametrize(
+    "package", ["gymnasium", "numpy", "stable_baselines3", "torch", "tqdm", "self_supervised_loss"]
+)
+def test_a_missing_package_is_named_together_with_the_extra_that_brings_it(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+
+    with pytest.raises(SystemExit) as exit_info:
+        runpy.run_path(str(PROGRAM))
+
+    advice = "This example needs the extra sb3: pip install -e '.[sb3]'"
+    assert exit_info.value.code == f"The package {package} is missing. {advice}"
+    assert advice in sys.modules[main.__module__].__doc__
+
+
+def test_help_explains_the_program_and_its_options():
+    completed = subprocess.run([sys.executable, PROGRAM, "--help"], capture_output=True, text=True, check=True)
+
+    assert sys.modules[main.__module__].__doc__ in completed.stdout
+    assert all(option in completed.stdout for option in ("--seeds", "--steps"))

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+PROJECT = Path(__file__).parents[1]
+README = (PROJECT / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+EXCERPTS = re.findall(r"\(`(tests/examples/\w+\.py)`\):\n\n```py\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
 def printed_according_to(block):
@@ -30,6 +32,13 @@ def test_the_first_example_needs_nothing_but_this_package():
     before = subprocess.run([sys.executable, "-c", imported], capture_output=True, text=True, check=True)
     third_party = {*modules.split()} - {*before.stdout.split()} - {*sys.stdlib_module_names}
     assert third_party == {"self_supervised_loss", "typing_extensions"}
+
+
+@pytest.mark.parametrize(("program", "excerpt"), EXCERPTS, ids=[program for program, _ in EXCERPTS])
+def test_each_excerpt_stands_line_by_line_in_the_program_that_it_is_from(program, excerpt):
+    lines = (line.strip() for line in (PROJECT / program).read_text().splitlines())
+    for line in filter(None, map(str.strip, excerpt.splitlines())):
+        assert line in lines  # an iterator, which goes on behind the line before
 
 
 def test_it_holds_the_two_commands_that_a_newcomer_runs():

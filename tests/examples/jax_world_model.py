@@ -6,6 +6,8 @@ learns on them with Optax, under `nnx.jit`. Then it predicts transitions that it
     python tests/examples/jax_world_model.py
     python tests/examples/jax_world_model.py --seeds 0 1 --steps 3000
 
+This example needs the extra jax: pip install -e '.[jax]'
+
 Where to look: `compute_loss` asks the module for its own loss through a `Learner`. What the module logs while it is
 traced leaves the compiled function beside the loss, as the auxiliary value of `value_and_grad`.
 
@@ -29,7 +31,7 @@ try:
 
     from self_supervised_loss import Learner
 except ModuleNotFoundError as error:
-    sys.exit(f"The package {error.name} is missing: run pip install -e '.[jax]' in the top folder.")
+    sys.exit(f"The package {error.name} is missing. This example needs the extra jax: pip install -e '.[jax]'")
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from modules.latent_world_model import LatentWorldModel

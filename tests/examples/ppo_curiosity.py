@@ -8,6 +8,8 @@ leads it on to where it has not been.
     python tests/examples/ppo_curiosity.py
     python tests/examples/ppo_curiosity.py --seeds 0 1 --steps 40000 --plot curves.png
 
+This example needs the extra examples: pip install -e '.[examples]'
+
 The policy has no loss of its own: PPO's is in `PPOLearner`. The curiosity module brings its own. `train` gets both from
 one call of `compute_losses`. Without curiosity the module is left out, and all else is the same.
 
@@ -35,7 +37,9 @@ try:
 
     from self_supervised_loss import Learner
 except ModuleNotFoundError as error:
-    sys.exit(f"This example needs the package {error.name}: pip install -e '.[examples]'")
+    sys.exit(
+        f"The package {error.name} is missing. This example needs the extra examples: pip install -e '.[examples]'"
+    )
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from modules.icm import ICM

@@ -9,6 +9,8 @@ intrinsic rewards to those of the environment.
     python tests/examples/rllib_curiosity.py
     python tests/examples/rllib_curiosity.py --num-learners 2
 
+This example needs the extra rllib: pip install -e '.[rllib]'
+
 With `--num-learners 2` two processes compute the losses, each on its half of every batch, and average the gradients.
 The success rate is that of the last 100 episodes of training, with all their exploration.
 """
@@ -36,7 +38,7 @@ try:
     )
     from ray.tune import register_env
 except ModuleNotFoundError as error:
-    sys.exit(f"The package {error.name} is missing: run pip install -e '.[rllib]' in the top folder.")
+    sys.exit(f"The package {error.name} is missing. This example needs the extra rllib: pip install -e '.[rllib]'")
 
 BATCH_SIZE = 1024
 MINIBATCH_SIZE = 256

@@ -76,4 +76,5 @@ def test_without_jax_it_says_what_to_install() -> None:
     completed = run("-c", without_jax)
 
     assert completed.returncode == 1
-    assert completed.stderr == "The package jax is missing: run pip install -e '.[jax]' in the top folder.\n"
+    remedy = "This example needs the extra jax: pip install -e '.[jax]'"
+    assert completed.stderr == f"The package jax is missing. {remedy}\n"

@@ -60,4 +60,5 @@ def test_bad_options_are_answered_in_a_sentence(option, value, message, run_here
 def test_it_says_what_to_install_where_ray_is_missing(run_here, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
 
-    assert run_here() == "The package ray is missing: run pip install -e '.[rllib]' in the top folder."
+    remedy = "This example needs the extra rllib: pip install -e '.[rllib]'"
+    assert run_here() == f"The package ray is missing. {remedy}"

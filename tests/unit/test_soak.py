@@ -1,0 +1,42 @@
+"""Memory stays flat. The scenarios are those of `tests/benchmarks/soak.py`, which runs them a million times."""
+
+import gc
+import tracemalloc
+import weakref
+from itertools import islice
+
+import pytest
+from benchmarks.soak import classes_that_come_and_go, learners_that_come_and_go, one_learner
+
+STEPS = 500
+
+
+def run(steps):
+    for _ in islice(steps, STEPS):
+        pass
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "bytes_per_step"),
+    [
+        (one_learner, 4),  # a pointer takes 8
+        (learners_that_come_and_go, 4),
+        (classes_that_come_and_go, 500),  # a class takes over 1,000; the caches of abc go up and down by 100
+    ],
+)
+def test_memory_does_not_grow_after_warm_up(scenario, bytes_per_step):
+    tracemalloc.start()
+    steps = scenario()
+    warmed_up = run(steps)
+    at_the_end = run(steps)
+    tracemalloc.stop()
+    assert at_the_end - warmed_up < bytes_per_step * STEPS
+
+
+@pytest.mark.parametrize("scenario", [learners_that_come_and_go, classes_that_come_and_go])
+def test_nothing_that_was_dropped_is_kept_alive(scenario):
+    dropped = [weakref.ref(thing) for thing in islice(scenario(), 40)]
+    gc.collect()
+    assert [reference() for reference in dropped] == [None] * 40

@@ -74,6 +74,8 @@ class Learner(Generic[TensorT, ConfigT]):
                 module, data = self.module[module_id], batch[module_id]
             except KeyError as error:
                 where, ids = ("batch", batch) if module_id in self.module.keys() else ("module", self.module)
+                if module_id in ids.keys():
+                    raise  # it is not missing, but cannot be made
                 raise KeyError(f"{module_id!r} is in fwd_out but not in {where}, which has {[*ids.keys()]}") from error
             try:
                 config = get_config(module_id)

@@ -76,8 +76,7 @@ class MetricsLogger:
             window: See `reduce`.
             ema_coeff: See `reduce`.
         """
-        prefix = () if key is None else _path(key)
-        self._log(dict(_leaves(value_dict, prefix)), _settings(reduce, window, ema_coeff))
+        self._log(dict(_leaves(value_dict, () if key is None else _path(key))), _settings(reduce, window, ema_coeff))
 
     def peek(self, key: Key) -> Any:
         """Reads what has been logged under a key, without changing it.
@@ -105,13 +104,12 @@ class MetricsLogger:
         Returns:
             The reduced values, in nested dicts where keys are tuples.
         """
-        reduced: dict[str, Any] = _reduced(self._stats)
-        self._stats = {}
-        return reduced
+        stats, self._stats = self._stats, {}
+        return {name: _reduced(node) for name, node in stats.items()}
 
     def _log(self, values: dict[tuple[str, ...], Any], settings: "_Settings") -> None:
         # All new states come before the first assignment, so that an error leaves the logger as it was.
-        stats = {path: self._stat(path, settings).add(value) for path, value in values.items()}
+        stats = {path: self._stat(path, settings).add(path, value) for path, value in values.items()}
         for path, stat in stats.items():
             node = self._stats
             for name in path[:-1]:
@@ -145,8 +143,8 @@ class _Stat(NamedTuple):
     settings: _Settings
     state: tuple[Any, ...] = ()
 
-    def add(self, value: Any) -> "_Stat":
-        value = _own(value)
+    def add(self, path: tuple[str, ...], value: Any) -> "_Stat":
+        value = _own(path, value)
         if self.settings.window is not None:
             return _Stat(self.settings, (*self.state, value)[-self.settings.window :])
         if not self.state:
@@ -177,11 +175,10 @@ class _Stat(NamedTuple):
         if _has(array, "clip"):
             # The one spelling that NumPy, torch and JAX share, and that does not wait for a device as min() would.
             return array.clip(max=bound) if reduce == "min" else array.clip(min=bound)
-        pick = min if reduce == "min" else max
-        return running if running != running else pick(value, running)  # NaN stays
+        return running if running != running else (min if reduce == "min" else max)(value, running)  # NaN stays
 
 
-def _own(value: Any) -> Any:
+def _own(path: tuple[str, ...], value: Any) -> Any:
     """Returns a copy outside the autograd graph, in at least 32 bits: in less, sums soon stand still or overflow."""
     if _has(value, "detach"):
         value = value.detach()
@@ -190,9 +187,9 @@ def _own(value: Any) -> Any:
     elif _has(value, "astype") and value.dtype.itemsize < 4:
         return value.astype("int32" if value.dtype.kind in "biu" else "float32")
     try:
-        return value * 1
+        return value - 0  # refuses str and list, which * 1 would take
     except TypeError:
-        raise TypeError(f"a metric is a number, an array or a tensor, not {value!r}; log_dict takes dicts") from None
+        raise TypeError(f"{path!r} is {value!r}, not a number, an array or a tensor; log_dict takes dicts") from None
 
 
 def _has(value: Any, method: str) -> bool:
@@ -205,7 +202,7 @@ def _reduced(node: Any) -> Any:
 
 
 def _leaves(values: Mapping[str, Any], prefix: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for name, value in values.items():
+    for name, value in dict(values.items()).items():  # each name once
         path = _path((*prefix, name))
         yield from _leaves(value, path) if isinstance(value, Mapping) else [(path, value)]
 
@@ -213,9 +210,9 @@ def _leaves(values: Mapping[str, Any], prefix: tuple[str, ...]) -> Iterator[tupl
 def _path(key: Key) -> tuple[str, ...]:
     if isinstance(key, str):
         return (key,)
-    if isinstance(key, tuple) and key and all(isinstance(name, str) for name in key):
+    if isinstance(key, tuple) and 0 < len(key) < 100 and all(isinstance(name, str) for name in key):
         return key
-    raise TypeError(f"the key of a metric is a string or a tuple of strings, not {key!r}")
+    raise TypeError(f"the key of a metric is a string or a tuple of strings, not {key!r}, and has at most 99 names")
 
 
 def _settings(reduce: Reduce, window: int | None, ema_coeff: float | None) -> _Settings:

@@ -9,9 +9,7 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
-from self_supervised_loss.api import SelfSupervisedLossAPI
-from self_supervised_loss.learner import Learner
-from self_supervised_loss.metrics import MetricsLogger
+from self_supervised_loss import Learner, MetricsLogger, SelfSupervisedLossAPI
 
 
 def check_module(
@@ -35,9 +33,12 @@ def check_module(
     Raises:
         AssertionError: If the module breaks the contract. The message lists every violation and what to do.
     """
-    inner = Learner(module={}).unwrap(module)
+    try:
+        inner = Learner(module={}).unwrap(module)
+        loss_method = getattr(inner, "compute_self_supervised_loss", None)
+    except Exception as error:
+        raise AssertionError(f"no learner can look into {type(module).__name__}: {error!r}") from error
     name = type(inner).__name__
-    loss_method = getattr(inner, "compute_self_supervised_loss", None)
     violations: list[str] = []
     losses: list[Any] = []
     cause: Exception | None = None
@@ -133,7 +134,8 @@ def _check_unchanged(before: dict[str, Any], after: dict[str, Any], violations: 
 
 
 def _contents(**inputs: Mapping[str, Any]) -> dict[str, tuple[Any, bytes]]:
-    return {f"{name}[{key!r}]": (value, _image(value)) for name, data in inputs.items() for key, value in data.items()}
+    # Not what is made anew at each access, as by a lazily stacked TensorDict.
+    return {f"{n}[{k!r}]": (v, _image(v)) for n, d in inputs.items() for k, v in d.items() if d[k] is v}
 
 
 def _image(value: Any) -> bytes:
@@ -144,9 +146,9 @@ def _image(value: Any) -> bytes:
 
 
 def _fault_of_scalar(value: Any) -> str | None:
-    if shape := tuple(getattr(value, "shape", ())):
-        return f"has shape {shape}, not ()"
     try:
+        if shape := tuple(getattr(value, "shape", ())):
+            return f"has shape {shape}, not ()"
         _number(value)
     except Exception:
         return "is None" if value is None else f"is a {type(value).__name__}, not a real number"

@@ -101,7 +101,7 @@ def test_what_cannot_be_logged_leaves_the_metrics_as_they_were(good: torch.Tenso
     assert torch.equal(after["good"], before["good"])
 
 
-@pytest.mark.parametrize("kind", ["plain", "locked"])
+@pytest.mark.parametrize("kind", ["plain", "locked", "lazily stacked"])
 def test_a_module_is_checked_with_tensordicts(kind: str) -> None:
     icm = ICM(OBS_SIZE, NUM_ACTIONS)
     data = transitions(kind)

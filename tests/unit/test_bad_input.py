@@ -58,6 +58,19 @@ def test_the_error_of_a_mapping_itself_is_not_lost():
     assert raised.value.__cause__.args == ("file not found",)
 
 
+@pytest.mark.parametrize("lazy", ["module", "batch"])
+def test_an_id_that_is_there_but_cannot_be_loaded_is_not_said_to_be_missing(lazy):
+    class Loader(dict):
+        def __getitem__(self, module_id):
+            raise KeyError("file not found")
+
+    mappings = {"module": {"icm": Curious()}, "batch": {"icm": {}}}
+    mappings[lazy] = Loader(mappings[lazy])
+    with pytest.raises(KeyError) as raised:
+        Learner(module=mappings["module"]).compute_losses(fwd_out={"icm": {}}, batch=mappings["batch"])
+    assert raised.value.args == ("file not found",)
+
+
 def test_a_loss_that_is_none_names_its_module():
     class Forgetful(Learner):
         def compute_loss_for_module(self, **arguments): ...

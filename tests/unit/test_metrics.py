@@ -241,7 +241,7 @@ def test_a_dict_is_logged_as_a_whole_or_not_at_all():
 
 @pytest.mark.parametrize("value", [None, {"loss": 1.0}])
 def test_what_is_no_number_is_refused(value):
-    with pytest.raises(TypeError, match=r"a metric is a number, an array or a tensor, not .*; log_dict takes dicts"):
+    with pytest.raises(TypeError, match=r"\('loss',\) is .*, not a number, an array or a tensor; log_dict takes dicts"):
         MetricsLogger().log_value("loss", value)
 
 

@@ -1,0 +1,104 @@
+"""The self-predictive representation: what its loss measures, and what its target does."""
+
+from typing import Any
+
+import pytest
+import torch
+from modules.self_prediction import SelfPrediction
+from torch import nn
+
+from self_supervised_loss import Learner
+from self_supervised_loss.testing import check_module
+
+OBS_SIZE, LATENT_SIZE, NUM_ACTIONS = 4, 8, 3
+
+
+@pytest.fixture
+def module() -> SelfPrediction:
+    torch.manual_seed(0)
+    encoder = nn.Linear(OBS_SIZE, LATENT_SIZE)
+    return SelfPrediction(encoder, latent_size=LATENT_SIZE, num_actions=NUM_ACTIONS, tau=0.25)
+
+
+@pytest.fixture
+def batch() -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    return {
+        "obs": torch.randn(16, OBS_SIZE),
+        "new_obs": torch.randn(16, OBS_SIZE),
+        "actions": torch.randint(NUM_ACTIONS, (16,)),
+    }
+
+
+def loss_and_metrics(module: SelfPrediction, **fwd_out: torch.Tensor) -> tuple[float, dict[str, Any]]:
+    learner = Learner[torch.Tensor](module={"spr": module})
+    loss = learner.compute_losses(fwd_out={"spr": fwd_out}, batch={"spr": {}})["spr"]
+    return loss.item(), learner.metrics.reduce()["spr"]
+
+
+def test_it_keeps_the_contract_and_trains_all_but_its_target(
+    module: SelfPrediction, batch: dict[str, torch.Tensor]
+) -> None:
+    check_module(module, batch=batch, fwd_out=module(batch)).backward()
+
+    untrained = {name.partition(".")[0] for name, p in module.named_parameters() if p.grad is None}
+    assert untrained == {"target"}
+    assert all(p.grad.any() for p in module.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(("factor", "loss"), [(1.0, 0.0), (3.0, 0.0), (-2.0, 2.0)])
+def test_the_loss_compares_directions_and_not_lengths(module: SelfPrediction, factor: float, loss: float) -> None:
+    targets = torch.randn(16, 32)
+
+    computed, metrics = loss_and_metrics(
+        module, latents=torch.randn(16, LATENT_SIZE), predictions=factor * targets, targets=targets
+    )
+
+    assert computed == pytest.approx(loss, abs=1e-6)
+    assert metrics["prediction_loss"] == computed
+
+
+def test_a_collapse_shows_in_the_variance_of_the_latents(module: SelfPrediction) -> None:
+    # One component goes from 0 to 2, and 7 are the same for all observations.
+    latents = torch.ones(2, LATENT_SIZE)
+    latents[:, 0] = torch.tensor([0.0, 2.0])
+    projections = torch.ones(2, 32)
+
+    _, metrics = loss_and_metrics(module, latents=latents, predictions=projections, targets=projections)
+
+    assert metrics["latent_variance"] == 2 / LATENT_SIZE
+
+
+def test_the_encoder_is_shared_and_the_target_is_a_copy(module: SelfPrediction, batch: dict[str, torch.Tensor]) -> None:
+    before = module(batch)
+    nn.init.zeros_(module.encoder.weight)
+    after = module(batch)
+
+    assert after["latents"].equal(module.encoder(batch["obs"]))
+    assert not after["predictions"].equal(before["predictions"])
+    assert after["targets"].equal(before["targets"])
+
+
+def test_the_prediction_depends_on_the_action_and_the_target_on_the_next_observation(
+    module: SelfPrediction, batch: dict[str, torch.Tensor]
+) -> None:
+    fwd_out = module(batch)
+    other_action = module({**batch, "actions": (batch["actions"] + 1) % NUM_ACTIONS})
+    other_next = module({**batch, "new_obs": -batch["new_obs"]})
+
+    assert not other_action["predictions"].isclose(fwd_out["predictions"]).all(dim=1).any()
+    assert other_action["targets"].equal(fwd_out["targets"])
+    assert other_next["predictions"].equal(fwd_out["predictions"])
+    assert not other_next["targets"].isclose(fwd_out["targets"]).all(dim=1).any()
+
+
+def test_the_target_follows_by_the_fraction_tau(module: SelfPrediction) -> None:
+    online = [*module.encoder.parameters(), *module.projection_net.parameters()]
+    before = [parameter.clone() for parameter in module.target.parameters()]
+    for parameter in online:
+        nn.init.normal_(parameter)
+
+    module.update_target()
+
+    expected = [0.75 * old + 0.25 * new for old, new in zip(before, online, strict=True)]
+    torch.testing.assert_close([*module.target.parameters()], expected)

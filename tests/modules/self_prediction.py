@@ -1,0 +1,100 @@
+"""Self-predictive representations, after SPR of Schwarzer et al. (2021), https://arxiv.org/abs/2007.05929."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from self_supervised_loss import SelfSupervisedLossAPI
+
+
+class SelfPrediction(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
+    """Teaches an encoder, which a policy may read too, to tell what comes next.
+
+    From the latent of an observation and the action, a transition network predicts the latent of the next observation.
+    Both are compared as projections. That of the next observation comes from a target: a copy of the encoder and its
+    projection that learns nothing and follows them slowly, so that the encoder cannot make the task easy by giving
+    every observation the same latent. SPR predicts several steps ahead, this module one.
+
+    Call `update_target` after each step of the optimizer.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        latent_size: int,
+        num_actions: int,
+        hidden_size: int = 64,
+        projection_size: int = 32,
+        tau: float = 0.01,
+    ) -> None:
+        """Takes the encoder, which is shared and not copied, and builds the other networks.
+
+        Args:
+            encoder: Maps observations of shape `(B, ...)` to latents of shape `(B, latent_size)`.
+            latent_size: The size of a latent.
+            num_actions: The number of discrete actions.
+            hidden_size: The width of the hidden layers.
+            projection_size: The size of the projections.
+            tau: How far the target goes towards the encoder in one update, from 0 to 1.
+        """
+        super().__init__()
+        self.num_actions = num_actions
+        self.tau = tau
+        self.encoder = encoder
+        self.transition_net = _mlp(latent_size + num_actions, hidden_size, latent_size)
+        self.projection_net = _mlp(latent_size, hidden_size, projection_size)
+        self.prediction_net = nn.Linear(projection_size, projection_size)
+        self.target = copy.deepcopy(nn.Sequential(self.encoder, self.projection_net)).requires_grad_(False)
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Predicts the projections of the next latents.
+
+        Args:
+            batch: `"obs"` and `"new_obs"`, of shape `(B, ...)`, and `"actions"`, integers of shape `(B,)`.
+
+        Returns:
+            `"latents"`, of shape `(B, latent_size)`, and `"predictions"` and `"targets"`, of shape
+            `(B, projection_size)`.
+        """
+        latents = self.encoder(batch["obs"])
+        actions = F.one_hot(batch["actions"].long(), self.num_actions).to(latents)
+        next_latents = self.transition_net(torch.cat([latents, actions], dim=-1))
+        return {
+            "latents": latents,
+            "predictions": self.prediction_net(self.projection_net(next_latents)),
+            "targets": self.target(batch["new_obs"]),
+        }
+
+    def compute_self_supervised_loss(
+        self,
+        *,
+        learner: Any,
+        module_id: str,
+        config: Any,
+        batch: dict[str, Any],
+        fwd_out: dict[str, torch.Tensor],
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Returns how far predictions and targets are from having one direction: 0 is perfect, 1 is unrelated.
+
+        The variance of the latents, averaged over their components, is logged too. It goes to 0 where they collapse.
+        """
+        loss = 1 - F.cosine_similarity(fwd_out["predictions"], fwd_out["targets"], dim=-1).mean()
+        latent_variance = fwd_out["latents"].var(dim=0).mean()
+        learner.metrics.log_dict({"prediction_loss": loss, "latent_variance": latent_variance}, key=module_id)
+        return loss
+
+    @torch.no_grad()
+    def update_target(self) -> None:
+        """Lets the target follow the encoder and its projection by the fraction `tau`."""
+        online = nn.Sequential(self.encoder, self.projection_net)
+        for target_parameter, parameter in zip(self.target.parameters(), online.parameters(), strict=True):
+            target_parameter.lerp_(parameter, self.tau)
+
+
+def _mlp(in_size: int, hidden_size: int, out_size: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(in_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, out_size))

@@ -1,0 +1,195 @@
+"""The TorchRL example learns, trains one encoder with two losses, and says what is wrong with its options."""
+
+import re
+import runpy
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+with warnings.catch_warnings():
+    # TorchRL defines classes that derive from one that it deprecates.
+    warnings.filterwarnings("ignore", "Creating .* which inherits from WeightUpdaterBase", DeprecationWarning)
+    from examples import torchrl_self_prediction as example
+    from tensordict import TensorDict
+    from torchrl.objectives import ClipPPOLoss
+    from torchrl.objectives.value import GAE
+
+    from self_supervised_loss import Learner
+
+PROGRAM = Path(example.__file__)
+
+
+@pytest.fixture
+def modules() -> nn.ModuleDict:
+    torch.manual_seed(0)
+    return example.make_modules()
+
+
+@pytest.fixture
+def batch(modules: nn.ModuleDict) -> TensorDict:
+    """What the policy did in a few episodes, before its encoder was changed."""
+    policy = modules["policy"]
+    with torch.no_grad():
+        rollout = example.make_env(4, seed=0).rollout(64, policy.get_policy_operator(), break_when_any_done=False)
+        GAE(gamma=0.99, lmbda=0.95, value_network=policy.get_value_operator())(rollout)
+        for parameter in policy[0].parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return example.as_batch(rollout)
+
+
+def gradients(loss: torch.Tensor, module: nn.Module) -> list[torch.Tensor]:
+    return list(torch.autograd.grad(loss, list(module.parameters()), retain_graph=True))
+
+
+def test_a_short_training_teaches_the_policy_and_the_representation() -> None:
+    result = example.train(seed=3, num_steps=12 * example.STEPS_PER_ROLLOUT)
+
+    assert result.average_return > 200
+    assert result.loss_after < result.loss_before / 2
+    assert result.variance_after > result.variance_before
+
+
+def test_the_same_seed_gives_the_same_numbers_whatever_ran_before() -> None:
+    first = example.train(seed=1, num_steps=1)
+
+    assert example.train(seed=2, num_steps=1)[1:] != first[1:]
+    assert example.train(seed=1, num_steps=1) == first
+
+
+def test_the_target_follows_after_each_step_of_the_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    updated: list[None] = []
+    update_target = example.SelfPrediction.update_target
+    monkeypatch.setattr(example.SelfPrediction, "update_target", lambda self: updated.append(update_target(self)))
+
+    example.train(seed=0, num_steps=1)
+
+    assert len(updated) == example.NUM_EPOCHS * example.STEPS_PER_ROLLOUT // example.BATCH_SIZE
+
+
+def test_the_losses_are_those_of_torchrl_and_of_the_module(modules: nn.ModuleDict, batch: TensorDict) -> None:
+    policy = modules["policy"]
+    whole_ppo_loss = ClipPPOLoss(policy.get_policy_operator(), policy.get_value_operator(), normalize_advantage=True)
+    terms = whole_ppo_loss(batch["policy"])
+    fwd_out = example.forward(modules, batch)
+    similarity = nn.functional.cosine_similarity(
+        fwd_out["representation"]["predictions"], fwd_out["representation"]["targets"]
+    )
+    learner = example.PPOLearner(module=modules)
+
+    losses = learner.compute_losses(fwd_out=fwd_out, batch=batch)
+
+    ppo_loss = terms["loss_objective"] + terms["loss_critic"] + terms["loss_entropy"]
+    torch.testing.assert_close(losses, {"policy": ppo_loss, "representation": 1 - similarity.mean()})
+    torch.testing.assert_close(gradients(losses["policy"], policy), gradients(ppo_loss, policy))
+    assert learner.metrics.reduce() == {
+        "policy": {name: terms[name] for name in ("loss_objective", "loss_critic", "loss_entropy")},
+        "representation": {
+            "prediction_loss": losses["representation"],
+            "latent_variance": fwd_out["representation"]["latents"].var(dim=0).mean(),
+        },
+    }
+
+
+def test_each_loss_alone_trains_the_encoder_of_the_policy(modules: nn.ModuleDict, batch: TensorDict) -> None:
+    encoder = modules["policy"][0]
+    losses = example.PPOLearner(module=modules).compute_losses(fwd_out=example.forward(modules, batch), batch=batch)
+
+    for loss in losses.values():
+        assert all(gradient.any() for gradient in gradients(loss, encoder))
+
+
+def test_a_tensordict_reaches_the_modules_as_it_is(modules: nn.ModuleDict, batch: TensorDict) -> None:
+    received: dict[str, Any] = {}
+
+    class Watching(Learner[torch.Tensor]):
+        def compute_loss_for_module(self, *, module_id: str, **arguments: Any) -> torch.Tensor:
+            received[module_id] = arguments
+            return torch.zeros(())
+
+    fwd_out = TensorDict({"policy": batch["policy"]})
+    Watching(module=modules).compute_losses(fwd_out=fwd_out, batch=batch)
+
+    assert received["policy"]["batch"] is batch["policy"]
+    assert received["policy"]["fwd_out"] is fwd_out["policy"]
+
+
+def test_a_transition_ends_where_the_episode_does() -> None:
+    torch.manual_seed(0)
+    rollout = example.make_env(4, seed=0).rollout(64, break_when_any_done=False)
+    transitions = example.as_batch(rollout)["representation"].reshape(rollout.shape)
+    done = rollout["next", "done"].squeeze(-1)
+
+    assert done.any()
+    assert transitions["new_obs"][:, :-1][~done[:, :-1]].equal(transitions["obs"][:, 1:][~done[:, :-1]])
+    position, _, angle, _ = transitions["new_obs"][done].unbind(dim=-1)
+    assert ((position.abs() > 2.4) | (angle.abs() > 0.2)).all()
+
+
+def test_the_average_return_is_that_of_the_first_episodes(modules: nn.ModuleDict) -> None:
+    policy = modules["policy"]
+    env = example.make_env(example.NUM_EVALUATION_EPISODES, seed=0 + example.NUM_ENVS)
+    with torch.no_grad(), example.set_exploration_type(example.ExplorationType.DETERMINISTIC):
+        steps = env.rollout(100, policy.get_policy_operator(), break_when_any_done=False)
+    lengths = [episodes.index(True) + 1 for episodes in steps["next", "done"].squeeze(-1).tolist()]
+
+    assert len(set(lengths)) > 1
+    assert example.evaluate_policy(policy, seed=0) == pytest.approx(sum(lengths) / len(lengths))
+
+
+def test_the_program_shows_its_progress_and_a_row_per_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    example.main(["--seeds", "0", "3", "--steps", "1"])
+
+    output = capsys.readouterr()
+    assert re.search(r"seed 3: 100%.* 1024/1024 .*return \d+, prediction loss \d\.\d{4}", output.err)
+    header, *rows = output.out.strip().splitlines()
+    assert re.split("  +", header) == [
+        "seed", "average return", "loss before", "loss after", "variance before", "variance after",
+    ]  # fmt: skip
+    assert [row.split()[0] for row in rows] == ["0", "3"]
+    assert all(len(row) == len(header) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--steps", "0"], "argument --steps: '0' is not a whole number from 1 to 1000000000"),
+        (["--steps", "many"], "argument --steps: 'many' is not a whole number from 1 to 1000000000"),
+        (["--seeds", "0", "0.5"], "argument --seeds: '0.5' is not a whole number from 0 to 4294967295"),
+        (["--seeds", "-1"], "argument --seeds"),
+        (["--seeds", "4294967296"], "argument --seeds: '4294967296' is not a whole number from 0 to 4294967295"),
+        (["--seeds"], "argument --seeds: expected at least one argument"),
+        (["--stepz", "5"], "unrecognized arguments: --stepz 5"),
+    ],
+)
+def test_a_mistyped_option_is_named(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        example.main(argv)
+
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("package", ["gymnasium", "torch", "tensordict", "torchrl", "tqdm", "self_supervised_loss"])
+def test_a_missing_package_is_named_and_so_is_the_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(PROGRAM), run_name="__main__")
+
+    needs = "This example needs the extra torchrl: pip install -e '.[torchrl]'"
+    assert stopped.value.code == f"The package {package} is missing. {needs}"
+    assert needs in example.__doc__
+
+
+def test_help_says_what_the_program_does() -> None:
+    completed = subprocess.run([sys.executable, PROGRAM, "--help"], capture_output=True, text=True)
+
+    assert completed.returncode == 0, completed.stderr
+    assert example.__doc__.splitlines()[0] in completed.stdout
+    assert all(option in completed.stdout for option in ("--seeds", "--steps"))

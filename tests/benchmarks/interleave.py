@@ -32,9 +32,11 @@ def interleave(sides: dict[str, Callable[[], Any]], *, rounds: int = 200) -> dic
     timers = {name: timeit.Timer(side) for name, side in sides.items()}
     numbers = {name: max(1, int(1e-3 / min(timer.repeat(5, 1)))) for name, timer in timers.items()}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
+    names = [*sides]
     for _ in range(rounds):
-        for name, timer in timers.items():
-            seconds[name].append(timer.timeit(numbers[name]) / numbers[name])
+        for name in names:
+            seconds[name].append(timers[name].timeit(numbers[name]) / numbers[name])
+        names.reverse()  # what comes first in a round may be slower
     return {
         name: pyperf.Benchmark([pyperf.Run(values, collect_metadata=False, metadata={"name": name})]).median()
         for name, values in seconds.items()

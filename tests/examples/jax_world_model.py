@@ -17,7 +17,6 @@ changes. The same seed gives the same numbers on the same machine.
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +33,7 @@ except ModuleNotFoundError as error:
     sys.exit(f"The package {error.name} is missing. This example needs the extra jax: pip install -e '.[jax]'")
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from examples.options import whole_number
 from modules.latent_world_model import LatentWorldModel
 
 NUM_TRANSITIONS = 10_000
@@ -111,19 +111,12 @@ def collect_transitions(seed: int) -> Batch:
     return {"obs": (observations - mean) / std, "actions": actions, "new_obs": (new_observations - mean) / std}
 
 
-def whole_number(minimum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < minimum:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {minimum} on")
-        return int(text)
-
-    return parse
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=whole_number(0), nargs="+", default=[0, 1, 2], help="default: 0 1 2")
-    parser.add_argument("--steps", type=whole_number(1), default=1000, help="of training per seed, default: 1000")
+    parser.add_argument("--seeds", type=whole_number(0, 2**32 - 1), nargs="+", default=[0, 1, 2], help="default: 0 1 2")
+    parser.add_argument(
+        "--steps", type=whole_number(1, 10**9), default=1000, help="of training per seed, default: 1000"
+    )
     options = parser.parse_args()
 
     results = [train(seed, options.steps) for seed in options.seeds]

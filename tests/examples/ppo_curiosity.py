@@ -42,6 +42,7 @@ except ModuleNotFoundError as error:
     )
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from examples.options import whole_number
 from modules.icm import ICM
 
 ARMS = {"with curiosity": True, "without curiosity": False}
@@ -264,7 +265,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Trains PPO on FrozenLake with and without curiosity.")
     parser.add_argument(
         "--seeds",
-        type=_seed,
+        type=whole_number(0, 2**32 - 1),
         nargs="+",
         default=list(range(5)),
         metavar="SEED",
@@ -272,7 +273,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--steps",
-        type=_steps,
+        type=whole_number(1, 10**9),
         default=Config.total_steps,
         help="steps of each run, rounded up to whole rollouts (default: %(default)s)",
     )
@@ -301,18 +302,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("above 90%   ", *(f"{count:>17}" for count in solved))
     if args.plot:
         save_plot(args.plot, curves, config.num_envs * config.rollout_length)
-
-
-def _seed(text: str) -> int:
-    if not (text.isdecimal() and int(text) < 2**32):
-        raise argparse.ArgumentTypeError(f"a seed is an integer from 0 to {2**32 - 1}, not {text!r}")
-    return int(text)
-
-
-def _steps(text: str) -> int:
-    if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"the number of steps is an integer from 1 on, not {text!r}")
-    return int(text)
 
 
 def _plot_file(text: str) -> Path:

@@ -24,7 +24,7 @@ same numbers on the same machine, whichever other seeds run.
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ except ModuleNotFoundError as error:
     sys.exit(f"The package {error.name} is missing. This example needs the extra sb3: pip install -e '.[sb3]'")
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from examples.options import whole_number
 from modules.rnd import RND
 
 ARMS = {"with RND": True, "without RND": False}
@@ -188,15 +189,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"seed {seed:<10}", *(f"{rates[seed, arm]:>13.0%}" for arm in ARMS))
     solved = (f"{sum(rates[seed, arm] > 0.9 for seed in options.seeds)} of {len(options.seeds)}" for arm in ARMS)
     print("above 90%      ", *(f"{count:>13}" for count in solved))
-
-
-def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not minimum <= int(text) <= maximum:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {minimum} to {maximum}")
-        return int(text)
-
-    return parse
 
 
 if __name__ == "__main__":

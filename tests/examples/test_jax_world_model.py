@@ -50,10 +50,10 @@ def test_the_program_shows_its_progress_and_a_row_per_seed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--steps", "0"], "argument --steps: '0' is not a whole number from 1 on"),
-        (["--steps", "many"], "argument --steps: 'many' is not a whole number from 1 on"),
+        (["--steps", "0"], "argument --steps: '0' is not a whole number from 1 to 1000000000"),
+        (["--steps", "many"], "argument --steps: 'many' is not a whole number from 1 to 1000000000"),
         (["--seeds", "-1"], "argument --seeds"),
-        (["--seeds", "0.5"], "argument --seeds: '0.5' is not a whole number from 0 on"),
+        (["--seeds", "0.5"], "argument --seeds: '0.5' is not a whole number from 0 to 4294967295"),
         (["--stepz", "5"], "unrecognized arguments: --stepz 5"),
     ],
 )

@@ -81,11 +81,11 @@ def test_only_an_episode_that_was_cut_off_is_worth_what_follows():
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--steps", "0"], "the number of steps is an integer from 1 on, not '0'"),
-        (["--steps", "many"], "the number of steps is an integer from 1 on, not 'many'"),
-        (["--seeds", "x"], "a seed is an integer from 0 to 4294967295, not 'x'"),
-        (["--seeds", "0", "-1"], "a seed is an integer from 0 to 4294967295, not '-1'"),
-        (["--seeds", "4294967296"], "a seed is an integer from 0 to 4294967295, not '4294967296'"),
+        (["--steps", "0"], "argument --steps: '0' is not a whole number from 1 to 1000000000"),
+        (["--steps", "many"], "argument --steps: 'many' is not a whole number from 1 to 1000000000"),
+        (["--seeds", "x"], "argument --seeds: 'x' is not a whole number from 0 to 4294967295"),
+        (["--seeds", "0", "-1"], "argument --seeds: '-1' is not a whole number from 0 to 4294967295"),
+        (["--seeds", "4294967296"], "argument --seeds: '4294967296' is not a whole number from 0 to 4294967295"),
         (["--seeds"], "expected at least one argument"),
         (["--sedes", "1"], "unrecognized arguments: --sedes 1"),
         (["--plot", "curves"], "the name of a plot ends in one of ."),

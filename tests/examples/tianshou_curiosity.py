@@ -20,7 +20,7 @@ the same numbers on the same machine, whichever other seeds run.
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ except ModuleNotFoundError as error:
     )
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from examples.options import whole_number
 from modules.icm import ICM
 
 ARMS = {"with curiosity": True, "without curiosity": False}
@@ -185,15 +186,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"seed {seed:<7}", *(f"{rate:>17.0%}" for rate in rates))
     solved = (f"{sum(rate > 0.9 for rate in rates)} of {len(rates)}" for rates in success.values())
     print("above 90%   ", *(f"{count:>17}" for count in solved))
-
-
-def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not minimum <= int(text) <= maximum:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {minimum} to {maximum}")
-        return int(text)
-
-    return parse
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ The same seed gives the same numbers on the same machine, whichever other seeds 
 import argparse
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +54,7 @@ except ModuleNotFoundError as error:
     sys.exit(f"The package {error.name} is missing. This example needs the extra torchrl: pip install -e '.[torchrl]'")
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from examples.options import whole_number
 from modules.self_prediction import SelfPrediction
 
 NUM_ENVS = 8
@@ -221,15 +222,6 @@ def evaluate_representation(modules: nn.ModuleDict, batch: TensorDict) -> dict[s
     fwd_out = {"representation": modules["representation"](batch["representation"])}
     learner.compute_losses(fwd_out=fwd_out, batch=batch)
     return learner.metrics.reduce()["representation"]
-
-
-def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not minimum <= int(text) <= maximum:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {minimum} to {maximum}")
-        return int(text)
-
-    return parse
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -21,9 +21,7 @@ def measure() -> Iterator[Row]:
     def run(code: str) -> str:
         return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
-    quick = {name: code for name, code in IMPORTS.items() if name != "RLlib's API"}
-    seconds = interleave({name: lambda code=code: run(code) for name, code in quick.items()}, rounds=40)
-    seconds |= interleave({"RLlib's API": lambda: run(IMPORTS["RLlib's API"])}, rounds=3)
+    seconds = interleave({name: lambda code=code: run(code) for name, code in IMPORTS.items()}, rounds=12)
     memory = {name: int(run(code + MEMORY)) / 1e6 for name, code in IMPORTS.items()}
     for name in IMPORTS:
         if name != "ours":

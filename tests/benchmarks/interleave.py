@@ -30,7 +30,7 @@ def interleave(sides: dict[str, Callable[[], Any]], *, rounds: int = 200) -> dic
         The median of the rounds, by name.
     """
     timers = {name: timeit.Timer(side) for name, side in sides.items()}
-    numbers = {name: max(1, int(1e-3 / min(timer.repeat(5, 1)))) for name, timer in timers.items()}
+    numbers = {name: max(1, int(1e-3 / min(timer.repeat(3, 1)))) for name, timer in timers.items()}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     names = [*sides]
     for _ in range(rounds):

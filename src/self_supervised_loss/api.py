@@ -1,6 +1,7 @@
 """The interface: what a module implements that brings its own loss."""
 
 import abc
+import importlib
 import sys
 from typing import Any, Generic
 
@@ -38,9 +39,8 @@ class SelfSupervisedLossAPI(abc.ABC, Generic[TensorT, ConfigT, LearnerT]):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Makes the class implement RLlib's API too, if it is an `RLModule`."""
         super().__init_subclass__(**kwargs)
-        rllib_api = _rllib("apis", "SelfSupervisedLossAPI")
-        if rllib_api is not None:
-            rllib_api.register(_OurRLModules)
+        if _rllib("rl_module", "RLModule") in cls.__mro__:  # so RLlib is there, though perhaps not yet its APIs
+            importlib.import_module("ray.rllib.core.rl_module.apis").SelfSupervisedLossAPI.register(_OurRLModules)
 
     @classmethod
     def __subclasshook__(cls, subclass: type) -> Any:

@@ -51,7 +51,7 @@ class Learner(Generic[TensorT, ConfigT]):
         """Computes the loss of every module that has an output.
 
         Args:
-            fwd_out: The output of each module's forward pass, by module ID. Other modules are not trained now.
+            fwd_out: The output of each module's forward pass, by module ID. Other modules get no loss now.
             batch: The data of each module, by module ID, and perhaps of others.
             **kwargs: Passed on to every loss method.
 

@@ -127,7 +127,7 @@ class MetricsLogger:
         if isinstance(node, dict):
             raise ValueError(f"cannot log a value as {path!r}: it holds a dict already, with {list(node)}")
         if node.settings != settings:
-            raise ValueError(f"cannot log {path!r} with {settings}, only with {node.settings}. Use another key.")
+            raise ValueError(f"{path!r} takes {node.settings._asdict()}, not {settings._asdict()}. Use another key.")
         return node
 
 

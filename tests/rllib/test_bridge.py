@@ -183,10 +183,25 @@ def test_rllib_may_be_only_half_imported_when_a_class_is_created():
     run(HALF_IMPORTED, DEFINE_BASE, "del sys.modules[name]", IMPORT_RLLIB, CHECK)
 
 
+def test_rllibs_module_may_be_imported_without_its_apis():
+    import_less = "import sys; from ray.rllib.core.rl_module.rl_module import RLModule"
+    define = """
+        class Module(RLModule, Base):
+            pass
+
+        from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI as RLlibAPI
+
+        assert issubclass(Module, RLlibAPI)
+        assert not issubclass(RLModule, RLlibAPI)
+    """
+    not_yet = "assert 'ray.rllib.core.rl_module.apis' not in sys.modules"
+    run(import_less, not_yet, DEFINE_BASE, not_yet, define)
+
+
 def test_a_class_of_main_implements_both_apis_where_it_is_sent_to():
     pickled = run(DEFINE_BASE, IMPORT_RLLIB, CHECK, SEND)
     run(RECEIVE, IMPORT_RLLIB, "assert issubclass(Module, RLlibAPI)", stdin=pickled)
 
 
-def test_ray_is_never_imported():
+def test_ray_is_not_imported_for_a_class_that_has_nothing_to_do_with_it():
     run(DEFINE_BASE, "import sys; assert 'ray' not in sys.modules")

@@ -443,6 +443,7 @@ FAULTS = (
     "the key of a metric is a string or a tuple of strings, not ",
     "not a number, an array or a tensor",
     "cannot log ",
+    " Use another key.",
     "reduce is one of ",
     "window is None, for all values, or ",
     "ema_coeff ",

@@ -67,7 +67,7 @@ class Learner(Generic[TensorT, ConfigT]):
         losses: dict[ModuleID, TensorT] = {}
         get_config: Any = getattr(self.config, "get_config_for_module", None)
         if not callable(get_config) or type(self).get_config_for_module is not Learner.get_config_for_module:
-            get_config = self.get_config_for_module
+            get_config = self.get_config_for_module  # by default the same, with one more call per module
         module_class, derived = None, False
         for module_id, output in fwd_out.items():
             try:

@@ -32,12 +32,12 @@ def measure() -> Iterator[Row]:
     def forward() -> dict[str, Any]:
         return {"policy": {"action_dist_inputs": policy(data["policy"]["obs"])}, "icm": icm(data["icm"])}
 
+    learner = CloningLearner(module={"policy": policy, "icm": icm})
+
     def through_a_learner() -> dict[str, torch.Tensor]:
-        learner = CloningLearner(module={"policy": policy, "icm": icm})
         return learner.compute_losses(fwd_out=forward(), batch=data)
 
     def by_hand() -> dict[str, torch.Tensor]:
-        learner = CloningLearner(module={"policy": policy, "icm": icm})
         fwd_out = forward()
         return {
             "policy": learner.compute_loss_for_module(

@@ -14,9 +14,9 @@ Where to look: `RNDCallback` goes to the `learn` of any PPO of SB3's whose obser
 of each rollout before PPO learns from them, and trains the module (`tests/modules/rnd.py`) on the loss that the module
 brings. What the module logs goes to SB3's logger. Without RND the callback is left out, and all else is the same.
 
-Like the paper, it divides the intrinsic rewards by the running standard deviation of their discounted sums. Unlike the
-paper, one critic is for both kinds of rewards, since SB3's PPO has one, and observations are not normalised, since they
-are one-hot.
+Like the paper, it divides the intrinsic rewards by the running standard deviation of their discounted sums. Unlike in
+the paper, one critic serves both kinds of rewards, since SB3's PPO has one. So the returns of both end with an episode.
+Observations are not normalised, since they are one-hot.
 
 The success rate is that of the last 100 episodes of training, in which actions are sampled. The same seed gives the
 same numbers on the same machine, whichever other seeds run.

@@ -35,7 +35,7 @@ def main() -> None:
     print(f"Python {platform.python_version()},", ", ".join(f"{name} {version(name)}" for name in packages))
     print(f"\n{'what':<52}{'ours':>12}  {'beside':<18}{'':>12}{'ratio':>9}  to reach")
     for row in rows:
-        print(f"{row.what:<52}{row.ours:>12}  {row.other:<18}{row.value:>12}{row.ratio:>9.2g}  {row.to_reach}")
+        print(f"{row.what:<52}{row.ours:>12}  {row.other:<18}{row.value:>12}{row.ratio:>9.3g}  {row.to_reach}")
 
 
 if __name__ == "__main__":

@@ -84,6 +84,17 @@ def test_a_loss_that_is_a_number_of_a_module_with_parameters() -> None:
     assert "the loss has no grad_fn" in violation
 
 
+def test_a_loss_that_is_not_reduced_and_cut_off_is_told_both() -> None:
+    class Unreduced(nn.Linear, SelfSupervisedLossAPI[torch.Tensor]):
+        def compute_self_supervised_loss(self, *, fwd_out: dict[str, Any], **kwargs: Any) -> torch.Tensor:
+            return fwd_out["p"].detach()
+
+    module = Unreduced(4, 1)
+    fault, cut_off = violations_of(module, {}, {"p": module(torch.ones(2, 4))})
+    assert "the loss has shape (2, 1), not ()" in fault
+    assert "the loss has no grad_fn" in cut_off
+
+
 def test_a_loss_that_is_none_is_not_blamed_for_its_graph_as_well() -> None:
     class Forgets(ICM):
         def compute_self_supervised_loss(self, **arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Arrays of NumPy and JAX in the logger. Those of torch are in `test_torch.py`."""
+"""Arrays of NumPy and JAX in the logger. What is about torch alone is in `test_torch.py`."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+import torch
 
 from self_supervised_loss import MetricsLogger
 from self_supervised_loss.metrics import Reduce
@@ -39,3 +40,15 @@ def test_an_array_that_is_changed_in_place_later_was_logged_as_it_was() -> None:
         metrics.log_value(reduce, array, reduce=reduce)
     array += 10
     assert all(logged.tolist() == [1.0, 2.0] for logged in metrics.reduce().values())
+
+
+@pytest.mark.parametrize("to_array", [np.asarray, jnp.asarray, torch.tensor], ids=["numpy", "jax", "torch"])
+@pytest.mark.parametrize("turn", [1, -1], ids=["the number first", "the array first"])
+@pytest.mark.parametrize(
+    ("reduce", "expected"), [("mean", [1.5, 2.5]), ("sum", [3, 5]), ("min", [1, 2]), ("max", [2, 3])]
+)
+def test_a_number_and_an_array_go_together(reduce: Reduce, expected: list[float], turn: int, to_array: Any) -> None:
+    metrics = MetricsLogger()
+    for value in [2.0, to_array([1.0, 3.0])][::turn]:
+        metrics.log_value("value", value, reduce=reduce)
+    assert metrics.peek("value").tolist() == expected

@@ -189,3 +189,16 @@ def test_a_changing_batch_size_is_logged_without_compiling_anew(place: Callable[
 
     assert metrics.reduce() == eager_metrics.reduce()
     assert not counters["graph_break"]
+
+
+@torch._dynamo.config.patch(specialize_float=False)
+def test_a_changing_number_is_logged_where_the_compiler_takes_it_for_a_variable() -> None:
+    def log(metrics: MetricsLogger, x: torch.Tensor, value: float) -> torch.Tensor:
+        metrics.log_value("learning_rate", value)
+        return x * value
+
+    metrics = MetricsLogger()
+    compiled = torch.compile(log, fullgraph=True, backend="eager")
+    for value in (0.5, 0.25, 0.75):
+        compiled(metrics, torch.ones(()), value)
+    assert metrics.reduce() == {"learning_rate": 0.5}

@@ -66,6 +66,17 @@ def test_a_registered_class_passes():
     assert check_module(Registered(), batch={}, fwd_out={}) == 1.0
 
 
+def test_parameters_that_are_not_torchs_ask_for_no_graph():
+    class Module(SelfSupervisedLossAPI):
+        def parameters(self):
+            return [0.5, 1.5]
+
+        def compute_self_supervised_loss(self, **kwargs):
+            return 1.0
+
+    assert check_module(Module(), batch={}, fwd_out={}) == 1.0
+
+
 # Who implements the API
 
 
@@ -279,15 +290,24 @@ def test_input_that_is_not_left_as_it_was(name, change, fault):
     assert name + fault in violation
 
 
-def test_input_that_cannot_be_pickled_is_still_told_apart_by_identity():
-    def replaces(self, *, batch, **kwargs):
-        batch["generator"] = iter(())
+def test_a_nested_dict_that_is_changed_in_place():
+    def loss_method(self, *, fwd_out, **kwargs):
+        fwd_out["world_model"]["loss"] = 1.0
         return 1.0
 
-    unpicklable = {"generator": (n for n in range(3))}
+    (violation,) = violations_of(module_with(loss_method), fwd_out={"world_model": {}})
+    assert "fwd_out['world_model'] was changed in place" in violation
+
+
+def test_input_that_cannot_be_pickled_is_still_told_apart_by_identity():
+    def replaces(self, *, batch, **kwargs):
+        batch["generators"] = [iter(())]
+        return 1.0
+
+    unpicklable = {"generators": [(n for n in range(3))]}
     assert check_module(module_with(lambda self, **kwargs: 1.0), batch=unpicklable, fwd_out={}) == 1.0
     (violation,) = violations_of(module_with(replaces), batch=unpicklable)
-    assert "batch['generator'] was added, replaced or removed" in violation
+    assert "batch['generators'] was added, replaced or removed" in violation
 
 
 def test_a_second_loss_that_differs_is_a_hint_and_no_violation():
@@ -295,8 +315,14 @@ def test_a_second_loss_that_differs_is_a_hint_and_no_violation():
         self.calls = getattr(self, "calls", 0) + 1
         return float(self.calls)
 
-    with pytest.warns(UserWarning, match=r"the loss of Module was 1\.0 and then 2\.0 on the same input") as warned:
+    with pytest.warns(UserWarning, match=r"1\.0 and then 2\.0 on the same input\. If that is not meant"):
         assert check_module(module_with(loss_method), batch={}, fwd_out={}) == 1.0
+
+
+def test_the_hint_points_at_the_line_that_asked_for_the_check():
+    losses = iter([1.0, 2.0])
+    with pytest.warns(UserWarning, match="the loss of Module was") as warned:
+        check_module(module_with(lambda self, **kwargs: next(losses)), batch={}, fwd_out={})
     assert warned[0].filename == __file__
 
 

@@ -83,7 +83,15 @@ def test_a_method_of_the_right_name_is_not_enough_and_the_class_is_told_once():
     (warning,) = warned
     assert "DuckTyped.compute_self_supervised_loss is not called" in str(warning.message)
     assert "Derive DuckTyped from SelfSupervisedLossAPI" in str(warning.message)
-    assert warning.filename == __file__
+
+
+def test_the_warning_points_at_the_line_that_asked_for_the_losses():
+    class DuckTyped:
+        def compute_self_supervised_loss(self, **arguments): ...
+
+    with pytest.warns(UserWarning, match="DuckTyped") as warned:
+        loss_of(DuckTyped())
+    assert warned[0].filename == __file__
 
 
 def test_the_warning_is_an_error_each_time_if_warnings_are_errors():
@@ -174,6 +182,30 @@ def test_a_config_may_have_one_for_each_module():
     learner = AnsweringLearner(module={"a": Curious(), "b": Plain()}, config=Config())
     losses = learner.compute_losses(fwd_out={"a": {}, "b": {}}, batch={"a": {}, "b": {}})
     assert [arguments["config"] for _, _, arguments in losses.values()] == ["config of a", "config of b"]
+
+
+def test_the_config_of_a_module_can_be_asked_for():
+    class Config:
+        def get_config_for_module(self, module_id):
+            return f"config of {module_id}"
+
+    config = {"lr": 0.1}
+    assert Learner(module={}, config=Config()).get_config_for_module("a") == "config of a"
+    assert Learner(module={}, config=config).get_config_for_module("a") is config
+
+
+def test_a_learner_may_choose_the_config_of_a_module():
+    class Config:
+        def get_config_for_module(self, module_id):
+            return f"config of {module_id}"
+
+    class ChoosingLearner(AnsweringLearner):
+        def get_config_for_module(self, module_id):
+            return f"chosen {super().get_config_for_module(module_id)}"
+
+    learner = ChoosingLearner(module={"m": Curious()}, config=Config())
+    _, _, arguments = learner.compute_losses(fwd_out={"m": {}}, batch={"m": {}})["m"]
+    assert arguments["config"] == "chosen config of m"
 
 
 def test_a_config_that_has_just_any_attribute_is_passed_as_it_is():

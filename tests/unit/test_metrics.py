@@ -68,6 +68,21 @@ def test_bools_are_counted():
     assert metrics.reduce() == {"success_rate": 0.75, "successes": 3}
 
 
+def test_integers_stay_exact():
+    metrics = MetricsLogger()
+    for value in (2**53, 1):  # a float would take the sum for 2**53
+        metrics.log_value("env_steps", value, reduce="sum")
+    assert metrics.reduce() == {"env_steps": 2**53 + 1}
+
+
+@pytest.mark.parametrize("setting", [{"window": 1}, {"reduce": "ema", "ema_coeff": 1}])
+def test_as_little_as_the_last_value_may_count(setting):
+    metrics = MetricsLogger()
+    for value in (1.0, 2.0):
+        metrics.log_value("loss", value, **setting)
+    assert metrics.reduce() == {"loss": 2.0}
+
+
 @pytest.mark.parametrize("reduce", ["mean", "min", "max", "sum", "ema"])
 @pytest.mark.parametrize("position", range(3))
 def test_nan_shows(reduce, position):

@@ -1,0 +1,80 @@
+"""Our API and RLlib's of the same name are one, on every Python: RLlib's two classes have stand-ins here.
+
+`tests/rllib/test_bridge.py` asks the same of RLlib itself.
+"""
+
+import abc
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from self_supervised_loss import Learner, SelfSupervisedLossAPI
+
+
+class RLModule: ...
+
+
+class RLlibAPI(abc.ABC):
+    @abc.abstractmethod
+    def compute_self_supervised_loss(self, **arguments): ...
+
+
+class WithLoss:
+    def compute_self_supervised_loss(self, **arguments):
+        return "own"
+
+
+@pytest.fixture(autouse=True)
+def rllib_is_imported(monkeypatch):
+    home = "ray.rllib.core.rl_module"
+    monkeypatch.setitem(sys.modules, f"{home}.rl_module", SimpleNamespace(RLModule=RLModule))
+    monkeypatch.setitem(sys.modules, f"{home}.apis", SimpleNamespace(SelfSupervisedLossAPI=RLlibAPI))
+
+
+@pytest.mark.parametrize(
+    "bases",
+    [
+        (WithLoss, SelfSupervisedLossAPI, RLModule),
+        (WithLoss, RLModule, SelfSupervisedLossAPI),
+        (SelfSupervisedLossAPI, WithLoss, RLlibAPI, RLModule),
+        (RLlibAPI, WithLoss, RLModule, SelfSupervisedLossAPI),
+    ],
+)
+def test_a_class_that_derives_from_ours_and_is_an_rl_module_implements_both(bases):
+    module_class = type("Module", bases, {})
+    assert issubclass(module_class, RLlibAPI)
+    assert issubclass(module_class, SelfSupervisedLossAPI)
+
+
+def test_what_is_no_rl_module_is_none_of_rllibs_business():
+    class Module(WithLoss, SelfSupervisedLossAPI): ...
+
+    assert not issubclass(Module, RLlibAPI)
+
+
+@pytest.mark.parametrize("api", [RLlibAPI, SelfSupervisedLossAPI])
+def test_other_rl_modules_are_left_alone(api):
+    class Ours(WithLoss, SelfSupervisedLossAPI, RLModule): ...
+
+    class Other(WithLoss, RLModule): ...
+
+    assert not issubclass(Other, api)
+
+
+def test_what_implements_rllibs_is_asked_for_its_loss():
+    class Derived(WithLoss, RLlibAPI): ...
+
+    @RLlibAPI.register
+    class Registered(WithLoss): ...
+
+    modules = {"derived": Derived(), "registered": Registered()}
+    assert set(Learner(module=modules).compute_losses(fwd_out=modules, batch=modules).values()) == {"own"}
+
+
+def test_what_implements_rllibs_is_no_instance_of_a_class_that_derives_from_ours():
+    class Ours(WithLoss, SelfSupervisedLossAPI): ...
+
+    class Theirs(WithLoss, RLlibAPI): ...
+
+    assert not issubclass(Theirs, Ours)

@@ -33,6 +33,25 @@ def test_small_types_neither_wrap_around_nor_stand_still(
     assert metrics.peek("value") == expected[reduce]
 
 
+@pytest.mark.parametrize("to_array", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+@pytest.mark.parametrize(
+    ("dtype", "reduced"),
+    [
+        ("bool", "int32"),
+        ("uint8", "int32"),
+        ("int16", "int32"),
+        ("uint32", "uint32"),
+        ("float16", "float32"),
+        ("bfloat16", "float32"),
+    ],
+)
+def test_small_types_are_reduced_in_32_bits(dtype: str, reduced: str, to_array: Any) -> None:
+    metrics = MetricsLogger()
+    for value in to_array(np.ones(2, dtype=dtype)):
+        metrics.log_value("value", value, reduce="sum")
+    assert metrics.peek("value").dtype == reduced
+
+
 def test_an_array_that_is_changed_in_place_later_was_logged_as_it_was() -> None:
     metrics = MetricsLogger()
     array = np.array([1.0, 2.0])

@@ -198,6 +198,23 @@ def test_arrays_are_reduced_element_by_element(reduce: Reduce) -> None:
     assert torch.allclose(metrics.reduce()["value"], expected[reduce])
 
 
+@pytest.mark.parametrize(
+    ("dtype", "reduced"),
+    [
+        (torch.bool, torch.int32),
+        (torch.uint8, torch.int32),
+        (torch.int64, torch.int64),
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+    ],
+)
+def test_small_types_are_reduced_in_32_bits(dtype: torch.dtype, reduced: torch.dtype) -> None:
+    metrics = MetricsLogger()
+    for value in torch.ones(2, dtype=dtype):
+        metrics.log_value("value", value, reduce="sum")
+    assert metrics.peek("value").dtype == reduced
+
+
 @pytest.mark.parametrize("window", [None, 3])
 @pytest.mark.parametrize(("reduce", "expected"), [("mean", 150.0), ("sum", 300), ("max", 200), ("ema", 199.0)])
 def test_small_integers_do_not_wrap_around(window: int | None, reduce: Reduce, expected: float) -> None:

@@ -89,8 +89,9 @@ def test_the_warning_points_at_the_line_that_asked_for_the_losses():
     class DuckTyped:
         def compute_self_supervised_loss(self, **arguments): ...
 
+    learner = AnsweringLearner(module={"m": DuckTyped()})
     with pytest.warns(UserWarning, match="DuckTyped") as warned:
-        loss_of(DuckTyped())
+        learner.compute_losses(fwd_out={"m": {}}, batch={"m": {}})
     assert warned[0].filename == __file__
 
 

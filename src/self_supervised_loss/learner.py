@@ -65,9 +65,9 @@ class Learner(Generic[TensorT, ConfigT]):
             Exception: What a loss method raises, with a note (from Python 3.11 on) that names the module.
         """
         losses: dict[ModuleID, TensorT] = {}
-        get_config: Any = getattr(self.config, "get_config_for_module", None)
-        if not callable(get_config) or type(self).get_config_for_module is not Learner.get_config_for_module:
-            get_config = self.get_config_for_module  # by default the same, with one more call per module
+        get_config, direct = self.get_config_for_module, getattr(self.config, "get_config_for_module", None)
+        if callable(direct) and getattr(get_config, "__func__", None) is Learner.get_config_for_module:
+            get_config = direct  # the same, with one call less for each module
         module_class, derived = None, False
         for module_id, output in fwd_out.items():
             try:

@@ -204,9 +204,12 @@ def test_a_learner_may_choose_the_config_of_a_module():
         def get_config_for_module(self, module_id):
             return f"chosen {super().get_config_for_module(module_id)}"
 
-    learner = ChoosingLearner(module={"m": Curious()}, config=Config())
-    _, _, arguments = learner.compute_losses(fwd_out={"m": {}}, batch={"m": {}})["m"]
-    assert arguments["config"] == "chosen config of m"
+    choosing = ChoosingLearner(module={"m": Curious()}, config=Config())
+    patched = AnsweringLearner(module={"m": Curious()}, config=Config())
+    patched.get_config_for_module = "patched config of {}".format
+    for learner, config in ((choosing, "chosen config of m"), (patched, "patched config of m")):
+        _, _, arguments = learner.compute_losses(fwd_out={"m": {}}, batch={"m": {}})["m"]
+        assert arguments["config"] == config
 
 
 def test_a_config_that_has_just_any_attribute_is_passed_as_it_is():

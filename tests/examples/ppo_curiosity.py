@@ -1,4 +1,4 @@
-"""PPO with curiosity, in one file.
+"""PPO with curiosity, in a training loop of its own.
 
 The task is Gymnasium's FrozenLake, 8x8 and not slippery. The only reward lies at the goal, 14 steps away, and an
 episode ends after 16. Random walks get there in 3 of a million episodes, so plain PPO has nothing to learn from. With
@@ -262,7 +262,7 @@ def save_plot(path: Path, curves: dict[str, list[list[float]]], steps_per_update
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains with and without curiosity, and prints a table."""
-    parser = argparse.ArgumentParser(description="Trains PPO on FrozenLake with and without curiosity.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--seeds",
         type=whole_number(0, 2**32 - 1),

@@ -2,10 +2,6 @@
 
 import copy
 import re
-import runpy
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +9,6 @@ import torch
 from examples.stable_baselines3_rnd import RNDCallback, main, make_model, train
 from modules.rnd import RND
 from stable_baselines3.common.logger import KVWriter, Logger
-
-PROGRAM = Path(__file__).with_name("stable_baselines3_rnd.py")
 
 
 class Recorder(KVWriter):
@@ -130,43 +124,3 @@ def test_the_same_seed_gives_the_same_numbers_whatever_ran_before():
 
     assert not torch.equal(weights(1), of_seed_0)
     assert torch.equal(weights(0), of_seed_0)
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--steps", "0"], "argument --steps: '0' is not a whole number from 1 to 1000000000"),
-        (["--steps", "many"], "argument --steps: 'many' is not a whole number from 1 to 1000000000"),
-        (["--seeds", "0.5"], "argument --seeds: '0.5' is not a whole number from 0 to 4294967295"),
-        (["--seeds", "0", "4294967296"], "argument --seeds: '4294967296' is not a whole number from 0 to 4294967295"),
-        (["--seeds"], "argument --seeds: expected at least one argument"),
-        (["--sedes", "1"], "unrecognized arguments: --sedes 1"),
-    ],
-)
-def test_a_mistyped_option_is_named_before_anything_is_trained(argv, message, capsys):
-    with pytest.raises(SystemExit) as exit_info:
-        main(argv)
-
-    assert exit_info.value.code == 2
-    assert capsys.readouterr().err.endswith(f"{message}\n")
-
-
-@pytest.mark.parametrize(
-    "package", ["gymnasium", "numpy", "stable_baselines3", "torch", "tqdm", "self_supervised_loss"]
-)
-def test_a_missing_package_is_named_together_with_the_extra_that_brings_it(package, monkeypatch):
-    monkeypatch.setitem(sys.modules, package, None)
-
-    with pytest.raises(SystemExit) as exit_info:
-        runpy.run_path(str(PROGRAM))
-
-    advice = "This example needs the extra sb3: pip install -e '.[sb3]'"
-    assert exit_info.value.code == f"The package {package} is missing. {advice}"
-    assert advice in sys.modules[main.__module__].__doc__
-
-
-def test_help_explains_the_program_and_its_options():
-    completed = subprocess.run([sys.executable, PROGRAM, "--help"], capture_output=True, text=True, check=True)
-
-    assert sys.modules[main.__module__].__doc__ in completed.stdout
-    assert all(option in completed.stdout for option in ("--seeds", "--steps"))

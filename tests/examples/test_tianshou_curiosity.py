@@ -1,10 +1,6 @@
 import copy
 import inspect
 import re
-import runpy
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +16,6 @@ from tianshou.utils.torch_utils import policy_within_training_step
 from torch import nn
 
 from self_supervised_loss import Learner
-
-PROGRAM = Path(__file__).with_name("tianshou_curiosity.py")
 
 
 @pytest.fixture(autouse=True)
@@ -116,43 +110,6 @@ def test_the_same_seed_gives_the_same_numbers_whatever_ran_before():
 
     assert not torch.equal(vector(train(1, 2048, curiosity=True)), numbers)
     assert torch.equal(vector(train(0, 2048, curiosity=True)), numbers)
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--steps", "0"], "argument --steps: '0' is not a whole number from 1 to 1000000000"),
-        (["--steps", "many"], "argument --steps: 'many' is not a whole number from 1 to 1000000000"),
-        (["--seeds", "0", "-1"], "argument --seeds: '-1' is not a whole number from 0 to 4294967295"),
-        (["--seeds", "4294967296"], "argument --seeds: '4294967296' is not a whole number from 0 to 4294967295"),
-        (["--seeds"], "argument --seeds: expected at least one argument"),
-        (["--sedes", "1"], "unrecognized arguments: --sedes 1"),
-    ],
-)
-def test_a_mistyped_option_is_named_before_anything_is_trained(argv, message, capsys):
-    with pytest.raises(SystemExit) as exit_info:
-        main(argv)
-
-    assert exit_info.value.code == 2
-    assert capsys.readouterr().err.endswith(f"error: {message}\n")
-
-
-@pytest.mark.parametrize("package", ["gymnasium", "numpy", "torch", "tianshou.algorithm", "self_supervised_loss"])
-def test_a_missing_package_is_named_together_with_the_extra_that_installs_it(package, monkeypatch):
-    monkeypatch.setitem(sys.modules, package, None)
-
-    with pytest.raises(SystemExit) as exit_info:
-        runpy.run_path(str(PROGRAM))
-
-    remedy = "This example needs the extra tianshou: pip install -e '.[tianshou]'"
-    assert exit_info.value.code == f"The package {package} is missing. {remedy}"
-    assert remedy in tianshou_curiosity.__doc__
-
-
-def test_the_program_explains_its_options():
-    result = subprocess.run([sys.executable, PROGRAM, "--help"], capture_output=True, text=True, check=True)
-
-    assert all(option in result.stdout for option in ("--seeds", "--steps"))
 
 
 def make_collector(algorithm: PPO) -> Collector:

@@ -1,11 +1,7 @@
 """The TorchRL example learns, trains one encoder with two losses, and says what is wrong with its options."""
 
 import re
-import runpy
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +17,6 @@ with warnings.catch_warnings():
     from torchrl.objectives.value import GAE
 
     from self_supervised_loss import Learner
-
-PROGRAM = Path(example.__file__)
 
 
 @pytest.fixture
@@ -153,43 +147,3 @@ def test_the_program_shows_its_progress_and_a_row_per_seed(capsys: pytest.Captur
     ]  # fmt: skip
     assert [row.split()[0] for row in rows] == ["0", "3"]
     assert all(len(row) == len(header) for row in rows)
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--steps", "0"], "argument --steps: '0' is not a whole number from 1 to 1000000000"),
-        (["--steps", "many"], "argument --steps: 'many' is not a whole number from 1 to 1000000000"),
-        (["--seeds", "0", "0.5"], "argument --seeds: '0.5' is not a whole number from 0 to 4294967295"),
-        (["--seeds", "-1"], "argument --seeds"),
-        (["--seeds", "4294967296"], "argument --seeds: '4294967296' is not a whole number from 0 to 4294967295"),
-        (["--seeds"], "argument --seeds: expected at least one argument"),
-        (["--stepz", "5"], "unrecognized arguments: --stepz 5"),
-    ],
-)
-def test_a_mistyped_option_is_named(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        example.main(argv)
-
-    assert stopped.value.code == 2
-    assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("package", ["gymnasium", "torch", "tensordict", "torchrl", "tqdm", "self_supervised_loss"])
-def test_a_missing_package_is_named_and_so_is_the_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(str(PROGRAM), run_name="__main__")
-
-    needs = "This example needs the extra torchrl: pip install -e '.[torchrl]'"
-    assert stopped.value.code == f"The package {package} is missing. {needs}"
-    assert needs in example.__doc__
-
-
-def test_help_says_what_the_program_does() -> None:
-    completed = subprocess.run([sys.executable, PROGRAM, "--help"], capture_output=True, text=True)
-
-    assert completed.returncode == 0, completed.stderr
-    assert example.__doc__.splitlines()[0] in completed.stdout
-    assert all(option in completed.stdout for option in ("--seeds", "--steps"))

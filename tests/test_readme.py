@@ -41,6 +41,10 @@ def test_each_excerpt_stands_line_by_line_in_the_program_that_it_is_from(program
         assert line in ("", "...") or line in lines  # an iterator, which goes on behind the line before
 
 
+def test_each_excerpt_names_the_program_that_it_is_from():
+    assert len(EXCERPTS) == README.count("```py\n") > 0
+
+
 def test_it_holds_the_two_commands_that_a_newcomer_runs():
     assert "pip install -e '.[examples]' && python tests/examples/ppo_curiosity.py" in README.splitlines()
     assert "pip install -e '.[dev]' && pytest" in README.splitlines()

@@ -99,7 +99,7 @@ class MetricsLogger:
         return _reduced(node)
 
     def reduce(self) -> dict[str, Any]:
-        """Takes out all values and starts afresh.
+        """Takes out all values and starts afresh, also where it raises because values do not go together.
 
         Returns:
             The reduced values, in nested dicts where keys are tuples.

@@ -83,26 +83,25 @@ def _compare(kind: str, modules: dict[str, Any], wrapped: dict[str, Any]) -> Ite
     for size in SIZES:
         data = {module_id: {} for module_id in [*modules][:size]}
 
-        def call_directly(data: dict[str, Any] = data) -> dict[str, Any]:
-            losses = {}
-            for module_id, batch in data.items():
-                module = modules[module_id]
-                if kind == "fallbacks":
-                    loss = ours.compute_loss_for_module(
-                        module_id=module_id, config=config, batch=batch, fwd_out=data[module_id]
-                    )
-                else:
-                    loss = module.compute_self_supervised_loss(
-                        learner=ours, module_id=module_id, config=config, batch=batch, fwd_out=data[module_id]
-                    )
-                losses[module_id] = loss
-            return losses
+        def call_modules(data: dict[str, Any] = data) -> dict[str, Any]:
+            return {
+                module_id: modules[module_id].compute_self_supervised_loss(
+                    learner=ours, module_id=module_id, config=config, batch=batch, fwd_out=batch
+                )
+                for module_id, batch in data.items()
+            }
+
+        def call_learner(data: dict[str, Any] = data) -> dict[str, Any]:
+            return {
+                module_id: ours.compute_loss_for_module(module_id=module_id, config=config, batch=batch, fwd_out=batch)
+                for module_id, batch in data.items()
+            }
 
         seconds = interleave(
             {
                 "ours": lambda data=data: ours.compute_losses(fwd_out=data, batch=data),
                 "RLlib's": lambda data=data: rllib.compute_losses(fwd_out=data, batch=data),
-                "direct calls": call_directly,
+                "direct calls": call_learner if kind == "fallbacks" else call_modules,
             },
             rounds=30 if size > 1_000 else 300,
         )

@@ -20,7 +20,9 @@ def measure() -> Iterator[Row]:
     for method in "log_value", "log_dict":
         for kind in "number", "loss":
             what = f"{method} of a {kind}"
-            seconds = interleave({name: _logging(name, method, kind) for name in LOGGERS})
+            value = _make(kind)
+            logs = {name: _log_of(name, method) for name in LOGGERS}
+            seconds = interleave({name: lambda log=log, value=value: log(value) for name, log in logs.items()})
             microseconds = {name: f"{value * 1e6:.1f} µs" for name, value in seconds.items()}
             ratio = seconds["ours"] / seconds["RLlib's"]
             yield Row(what, microseconds["ours"], "RLlib's", microseconds["RLlib's"], ratio)
@@ -32,26 +34,23 @@ def measure() -> Iterator[Row]:
             yield Row(f"memory of 100,000 {what}", megabytes["ours"], "RLlib's", megabytes["RLlib's"], ratio)
 
 
-def _logging(logger: str, method: str, kind: str) -> Callable[[], None]:
+def _make(kind: str) -> Any:
+    return 1.0 if kind == "number" else torch.ones((), requires_grad=True) * 2
+
+
+def _log_of(logger: str, method: str) -> Callable[[Any], None]:
     log = getattr(LOGGERS[logger](), method)
-    weight = torch.ones((), requires_grad=True)
-
-    def run() -> None:
-        value: Any = 1.0 if kind == "number" else weight * 2
-        if method == "log_value":
-            log("loss", value, reduce="mean")
-        else:
-            log({"forward_loss": value, "inverse_loss": value}, key="icm", reduce="mean")
-
-    return run
+    if method == "log_value":
+        return lambda value: log("loss", value, reduce="mean")
+    return lambda value: log({"forward_loss": value, "inverse_loss": value}, key="icm", reduce="mean")
 
 
 def _memory(logger: str, method: str, kind: str) -> int:
-    run = _logging(logger, method, kind)
+    log = _log_of(logger, method)
     for _ in range(100):
-        run()
+        log(_make(kind))
     process = psutil.Process()
     before = process.memory_info().rss
     for _ in range(NUM_CALLS):
-        run()
+        log(_make(kind))
     return max(process.memory_info().rss - before, 0)

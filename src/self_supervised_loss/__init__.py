@@ -7,3 +7,6 @@ from self_supervised_loss.metrics import MetricsLogger
 __version__ = "0.1.0"
 
 __all__ = ["Learner", "MetricsLogger", "ModuleID", "SelfSupervisedLossAPI", "__version__"]
+
+for _public in (Learner, MetricsLogger, SelfSupervisedLossAPI):
+    _public.__module__ = __name__  # as help(), tracebacks and pickles show it

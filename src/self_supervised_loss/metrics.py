@@ -1,34 +1,35 @@
 """The metrics logger: running values of what modules log while their losses are computed."""
 
 import functools
+from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
+
+from self_supervised_loss.rllib import imported
 
 Key: TypeAlias = str | tuple[str, ...]
 Reduce: TypeAlias = Literal["mean", "min", "max", "sum", "ema", "item"]
 _REDUCTIONS = get_args(Reduce)
+_Path: TypeAlias = tuple[str, ...]
+_Settings: TypeAlias = tuple[Reduce, int | None, float | None]
 
 
 class MetricsLogger:
     """Collects the values that modules log, and reduces the values of each key to one.
 
-    A training loop takes them out whenever it wants to report:
+    Values are Python numbers, or arrays and tensors of any framework. They stay on their device, and nothing waits for
+    them. Tensors are detached, and what is done to them in place later does not show. NaN is not skipped. Integers and
+    half precision are reduced in larger types, so that sums neither overflow nor stop growing. A key takes the memory
+    of one value, or of `window` values. Several threads must not write to one logger at once.
 
-        for batch in batches:
-            losses = learner.compute_losses(fwd_out=..., batch=batch)    # the modules log
-        print(learner.metrics.reduce())    # {"icm": {"forward_loss": ..., "inverse_loss": ...}}
-
-    Values are Python numbers, or arrays and tensors of any framework. They are not moved or waited for. Tensors leave
-    the autograd graph as they are logged, later changes to them in place do not show, and small types are reduced in
-    32 bits. A key takes the memory of one value, or of `window` values. NaN is not skipped but shows.
-
-    Under `jax.jit` the values are tracers: make the logger inside the function, and return what `reduce` returns.
-    Several threads must not write to one logger at once. The names are those of RLlib's `MetricsLogger` (Ray 2.60).
+    Under `jax.jit`, `jax.vmap`, `torch.func.vmap` and `torch.export`, make the logger inside the transformed function
+    and return what `reduce` returns. `torch.compile` also takes one from outside. The names are those of RLlib's
+    `MetricsLogger` (Ray 2.60).
     """
 
     def __init__(self) -> None:
         """Makes an empty logger."""
-        self._stats: dict[str, Any] = {}
+        self._stats: dict[_Path, _Stat] = {}
 
     def log_value(
         self,
@@ -46,17 +47,17 @@ class MetricsLogger:
             value: A scalar, or an array, which is reduced element by element.
             reduce: What becomes of the values of a key: their `"mean"`, `"min"`, `"max"` or `"sum"`, their
                 exponential moving average (`"ema"`), or the last one (`"item"`).
-            window: How many of the last values are reduced. By default all since the last `reduce()`. A compiled step
-                is compiled anew until the window is full, so keep it small under `torch.compile`.
+            window: How many of the last values are reduced. By default all since the last `reduce()`. A step under
+                `torch.compile` is recompiled until the window is full, so keep it small there.
             ema_coeff: The weight of a new value, for `"ema"` only: `ema = (1 - ema_coeff) * ema + ema_coeff * value`,
                 starting at the first value. 0.01 by default.
 
         Raises:
-            TypeError: If `key` is neither a string nor a tuple of strings.
-            ValueError: If `reduce` is unknown, if `window` or `ema_coeff` is out of range or does not go with
-                `reduce`, if `key` was logged with other settings, or if one key would be both a value and a dict.
+            TypeError: If `key` or `value` is of another type, or if `value` does not go with those before it.
+            ValueError: If the settings are not possible, or not those that the key was logged with before, or if one
+                key would be both a value and a dict.
         """
-        self._log({_path(key): value}, _settings(reduce, window, ema_coeff))
+        self._log({_path(key): value}, (reduce, window, ema_coeff))
 
     def log_dict(
         self,
@@ -69,159 +70,164 @@ class MetricsLogger:
     ) -> None:
         """Logs every value of a dict, which may be nested, as `log_value` does. If one is refused, none is logged.
 
-        Args:
-            value_dict: The values by name.
-            key: Where the dict goes in the nested result, often the ID of the module. By default at its top.
-            reduce: As in `log_value`, and so are `window`, `ema_coeff` and the errors.
-            window: See `reduce`.
-            ema_coeff: See `reduce`.
+        The dict goes under `key` in the nested result, often the ID of the module, or else at its top.
         """
-        self._log(dict(_leaves(value_dict, () if key is None else _path(key))), _settings(reduce, window, ema_coeff))
+        self._log(dict(_leaves(value_dict, () if key is None else _path(key))), (reduce, window, ema_coeff))
 
     def peek(self, key: Key) -> Any:
-        """Reads what has been logged under a key, without changing it.
-
-        Args:
-            key: A key that was logged, or the beginning of one.
-
-        Returns:
-            The reduced value, or the nested dict of all values below `key`.
+        """Returns the reduced value of a key, or the nested dict of all below it, as a copy. Nothing changes.
 
         Raises:
             KeyError: If nothing was logged under `key`.
         """
-        node: Any = self._stats
-        for name in _path(key):
-            if not isinstance(node, dict) or name not in node:
-                keys = [path if len(path) > 1 else path[0] for path, _ in _leaves(self._stats, ())]
-                raise KeyError(f"nothing was logged under {key!r} since the last reduce(); the keys there are: {keys}")
-            node = node[name]
-        return _reduced(node)
+        path = _path(key)
+        values = {other[len(path) :]: s.reduced() for other, s in self._stats.items() if other[: len(path)] == path}
+        if not values:
+            keys = [other if len(other) > 1 else other[0] for other in self._stats]
+            raise KeyError(f"nothing was logged under {key!r} since the last reduce(); the keys there are: {keys}")
+        return values[()] if () in values else _nested(values)
 
-    def reduce(self) -> dict[str, Any]:
-        """Takes out all values and starts afresh, also where it raises because values do not go together.
+    def reduce(self, *, sep: str | None = None) -> dict[str, Any]:
+        """Takes out all values. Only moving averages go on after that, as RLlib's do.
+
+        Args:
+            sep: Joins the names of each key, as `"/"` does for TensorBoard and W&B.
 
         Returns:
-            The reduced values, in nested dicts where keys are tuples.
+            The reduced values, in nested dicts where keys are tuples or, with `sep`, in one flat dict.
         """
-        stats, self._stats = self._stats, {}
-        return {name: _reduced(node) for name, node in stats.items()}
+        names = {path: path if sep is None else (sep.join(path),) for path in self._stats}
+        if len({*names.values()}) < len(names):
+            raise ValueError(f"two of these keys are the same with sep={sep!r}: {[*names]}")
+        values = {names[path]: stat.reduced() for path, stat in self._stats.items()}
+        self._stats = {path: stat for path, stat in self._stats.items() if stat.reduce == "ema"}
+        return _nested(values)
 
-    def _log(self, values: dict[tuple[str, ...], Any], settings: "_Settings") -> None:
-        # All new states come before the first assignment, so that an error leaves the logger as it was.
-        stats = {path: self._stat(path, settings).add(path, value) for path, value in values.items()}
-        for path, stat in stats.items():
-            node = self._stats
-            for name in path[:-1]:
-                node = node.setdefault(name, {})
-            node[path[-1]] = stat
-
-    def _stat(self, path: tuple[str, ...], settings: "_Settings") -> Any:
-        node: Any = self._stats
-        for depth, name in enumerate(path):
-            if isinstance(node, _Stat):
-                raise ValueError(f"cannot log {path!r}: {path[:depth]!r} holds a value already")
-            if name not in node:
-                return _Stat(settings)
-            node = node[name]
-        if isinstance(node, dict):
-            raise ValueError(f"cannot log a value as {path!r}: it holds a dict already, with {list(node)}")
-        if node.settings != settings:
-            raise ValueError(f"{path!r} takes {node.settings._asdict()}, not {settings._asdict()}. Use another key.")
-        return node
+    def _log(self, values: dict[_Path, Any], settings: _Settings) -> None:
+        updates = []
+        for path, value in values.items():
+            stat = self._stats.get(path)
+            if stat is None:
+                stat = _Stat(path, settings)
+                for other in self._stats:
+                    if other[: len(path)] == path[: len(other)]:
+                        raise ValueError(f"cannot log {path!r} beside {other!r}: a key is either a value or a dict")
+            elif stat.settings != settings:
+                raise ValueError(f"{path!r} takes {stat.settings}, not {settings}, as (reduce, window, ema_coeff)")
+            updates.append((path, stat, stat.update(value)))
+        for path, stat, value in updates:  # not before all are accepted, so that an error leaves the logger as it was
+            self._stats[path] = stat
+            stat.keep(value)
 
 
-class _Settings(NamedTuple):
-    reduce: Reduce
-    window: int | None
-    ema_coeff: Any
+class _Stat:
+    """What is kept of one key: the values in its window or, without one, a single value that runs over all of them."""
 
+    def __init__(self, path: _Path, settings: _Settings) -> None:
+        reduce, window, ema_coeff = settings
+        possible = window is None or (isinstance(window, int) and window > 0)
+        possible = possible and (ema_coeff is None or 0 < ema_coeff <= 1)
+        if not possible or reduce not in _REDUCTIONS or (window if reduce == "ema" else ema_coeff) is not None:
+            rules = f"reduce is one of {_REDUCTIONS}; window, not for 'ema', is None or an integer from 1 on; "
+            rules += "ema_coeff, for 'ema' alone, is above 0 and at most 1"
+            raise ValueError(f"{path!r} cannot be logged with {reduce=}, {window=}, {ema_coeff=}: {rules}")
+        self.path, self.settings, self.reduce, self.window = path, settings, reduce, window
+        self.ema_coeff = 0.01 if ema_coeff is None else ema_coeff
+        self.values: deque[Any] = deque()
+        self.number: Any = 0  # of the values that a mean runs over
 
-class _Stat(NamedTuple):
-    """What is kept of one key: the values in its window, or else what runs over all values, and their number."""
+    def update(self, value: Any) -> Any:
+        """Returns what is to be kept for a value."""
+        try:
+            if _has(value, "detach"):
+                value = value.detach()
+            if self.values and self.window is None:  # an array promotes later values to its type
+                return self._fold(self.values[0], value if _has(self.values[0], "dtype") else self._copy(value))
+            if self.values and (shape := getattr(value, "shape", ())) != getattr(self.values[0], "shape", ()):
+                raise TypeError(f"its shape is {tuple(shape)}, not theirs")
+            return self._copy(value)
+        except Exception as error:
+            fault = "does not go with those before it" if self.values else "is not a number, an array or a tensor"
+            raise TypeError(f"the value {value!r} of {self.path!r} {fault}: {error}") from error
 
-    settings: _Settings
-    state: tuple[Any, ...] = ()
+    def keep(self, value: Any) -> None:
+        self.values.append(value)
+        if len(self.values) > (self.window or 1):  # not maxlen, which Dynamo gets wrong in torch 2.13
+            self.values.popleft()
+        if self.reduce == "mean" and self.window is None:
+            # A number would be a constant in a graph, and each new one a reason to recompile.
+            in_graph = _has(value, "new_ones") and is_dynamo_tracing()
+            self.number = self.number + (value.new_ones(()).int() if in_graph else 1)
 
-    def add(self, path: tuple[str, ...], value: Any) -> "_Stat":
-        value = _own(path, value)
-        if self.settings.window is not None:
-            return _Stat(self.settings, (*self.state, value)[-self.settings.window :])
-        if not self.state:
-            # For tensors the number is a tensor too: torch.compile would compile anew for each value of an int.
-            return _Stat(self.settings, (value, value.new_ones(()).int() if _has(value, "new_ones") else 1))
-        running, number = self.state
-        if self.settings.reduce == "mean":
-            number = number + 1
-        return _Stat(self.settings, (self.fold(running, value), number))
+    def reduced(self) -> Any:
+        """Returns the reduced value, which shares no memory with what is kept."""
+        try:
+            running = functools.reduce(self._fold, self.values)
+            if self.reduce == "mean":
+                return running / (self.number if self.window is None else len(self.values))
+            return self._copy(running)
+        except Exception as error:
+            raise TypeError(f"the values of {self.path!r} cannot be reduced with one another: {error}") from error
 
-    def value(self) -> Any:
-        if self.settings.window is None:
-            running, number = self.state
-        else:
-            running, number = functools.reduce(self.fold, self.state), len(self.state)
-        return running / number if self.settings.reduce == "mean" else running
-
-    def fold(self, running: Any, value: Any) -> Any:
+    def _fold(self, running: Any, value: Any) -> Any:
         """Adds a value to what runs over those before it, which for a mean is their sum."""
-        reduce, _, ema_coeff = self.settings
-        if reduce in ("mean", "sum"):
+        if self.reduce in ("mean", "sum"):
             return running + value
-        if reduce == "ema":
-            return (1 - ema_coeff) * running + ema_coeff * value
-        if reduce == "item":
-            return value
+        if self.reduce == "ema":
+            return (1 - self.ema_coeff) * running + self.ema_coeff * value
+        if self.reduce == "item":
+            return self._copy(value)
         array, bound = (value, running) if _has(value, "clip") else (running, value)
         if _has(array, "clip"):
             # The one spelling that NumPy, torch and JAX share, and that does not wait for a device as min() would.
-            return array.clip(max=bound) if reduce == "min" else array.clip(min=bound)
-        return running if running != running else (min if reduce == "min" else max)(value, running)  # NaN stays
+            return array.clip(max=bound) if self.reduce == "min" else array.clip(min=bound)
+        return running if running != running else (min if self.reduce == "min" else max)(value, running)  # NaN stays
+
+    def _copy(self, value: Any) -> Any:
+        """Returns a copy, of a type that is large enough to run over many values. JAX has no 64 bits by default."""
+        averaged = self.reduce in ("mean", "ema")
+        if _has(value, "detach"):
+            integer = not value.is_floating_point()
+            large = value.float() if not integer else value.double() if averaged else value.long()
+        elif _has(value, "astype"):
+            integer = value.dtype.kind in "biu"
+            large = value.astype("float32" if not integer else float if averaged else int)
+        else:
+            return value - 0  # refuses str and list, which * 1 would take
+        is_larger = large.dtype.itemsize > value.dtype.itemsize
+        return large if is_larger or (integer and averaged) else value - 0
 
 
-def _own(path: tuple[str, ...], value: Any) -> Any:
-    """Returns a copy outside the autograd graph, in at least 32 bits: in less, sums soon stand still or overflow."""
-    if _has(value, "detach"):
-        value = value.detach()
-        if value.element_size() < 4:
-            return value.float() if value.is_floating_point() else value.int()
-    elif _has(value, "astype") and value.dtype.itemsize < 4:
-        return value.astype("int32" if value.dtype.kind in "biu" else "float32")
-    try:
-        return value - 0  # refuses str and list, which * 1 would take
-    except TypeError:
-        raise TypeError(f"{path!r} is {value!r}, not a number, an array or a tensor; log_dict takes dicts") from None
+def is_dynamo_tracing() -> bool:
+    """Tells whether `torch.compile` is tracing the caller. It cannot trace all of Python."""
+    is_dynamo_compiling = imported("torch.compiler", "is_dynamo_compiling")
+    return is_dynamo_compiling is not None and bool(is_dynamo_compiling())
 
 
-def _has(value: Any, method: str) -> bool:
-    # torch.compile cannot ask for the attributes of a number whose value it does not know.
-    return not isinstance(value, (int, float)) and hasattr(value, method)
+def _has(value: Any, attribute: str) -> bool:
+    # Dynamo cannot ask for the attributes of a number whose value it does not know.
+    return not isinstance(value, (int, float)) and hasattr(value, attribute)
 
 
-def _reduced(node: Any) -> Any:
-    return {name: _reduced(child) for name, child in node.items()} if isinstance(node, dict) else node.value()
+def _nested(values: Mapping[_Path, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for path, value in values.items():
+        node = nested
+        for name in path[:-1]:
+            node = node.setdefault(name, {})
+        node[path[-1]] = value
+    return nested
 
 
-def _leaves(values: Mapping[str, Any], prefix: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _leaves(values: Mapping[str, Any], prefix: _Path) -> Iterator[tuple[_Path, Any]]:
     for name, value in dict(values.items()).items():  # each name once
         path = _path((*prefix, name))
         yield from _leaves(value, path) if isinstance(value, Mapping) else [(path, value)]
 
 
-def _path(key: Key) -> tuple[str, ...]:
+def _path(key: Key) -> _Path:
     if isinstance(key, str):
         return (key,)
     if isinstance(key, tuple) and 0 < len(key) < 100 and all(isinstance(name, str) for name in key):
         return key
     raise TypeError(f"the key of a metric is a string or a tuple of strings, not {key!r}, and has at most 99 names")
-
-
-def _settings(reduce: Reduce, window: int | None, ema_coeff: float | None) -> _Settings:
-    if reduce not in _REDUCTIONS:
-        raise ValueError(f"reduce is one of {', '.join(map(repr, _REDUCTIONS))}, not {reduce!r}")
-    if window is not None and (not isinstance(window, int) or window < 1):
-        raise ValueError(f"window is None, for all values, or an integer from 1 on, not {window!r}")
-    if (window if reduce == "ema" else ema_coeff) is not None:
-        raise ValueError(f"ema_coeff goes with reduce='ema' alone, and window with all others, but reduce={reduce!r}")
-    if ema_coeff is not None and not 0 < ema_coeff <= 1:
-        raise ValueError(f"ema_coeff is above 0 and at most 1, not {ema_coeff!r}")
-    return _Settings(reduce, window, 0.01 if reduce == "ema" and ema_coeff is None else ema_coeff)

@@ -1,0 +1,45 @@
+"""The bridge to Ray RLlib, which makes its API of the same name and ours one. Ray is never imported for it."""
+
+import abc
+import importlib
+import sys
+from typing import Any
+
+
+class SharedWithRLlib(abc.ABC):  # noqa: B024 - the abstract method is in our API, its only direct subclass
+    """Base of our API."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Makes RLlib call the loss method of a new `RLModule` class, also where Ray creates it again in a worker."""
+        super().__init_subclass__(**kwargs)
+        if imported("ray.rllib.core.rl_module.rl_module", "RLModule") in cls.__mro__:  # though perhaps not yet the APIs
+            importlib.import_module("ray.rllib.core.rl_module.apis").SelfSupervisedLossAPI.register(_SharedRLModule)
+
+    @classmethod
+    def __subclasshook__(cls, subclass: type) -> Any:
+        """Counts in what implements RLlib's API, by derivation or by registration."""
+        rllib_api = imported("ray.rllib.core.rl_module.apis", "SelfSupervisedLossAPI")
+        is_our_api = SharedWithRLlib in cls.__bases__
+        return True if is_our_api and rllib_api is not None and issubclass(subclass, rllib_api) else NotImplemented
+
+
+class _SharedRLModule(abc.ABC):  # noqa: B024 - for issubclass alone
+    """Virtual base class of the RLModules that implement our API, registered with RLlib's API in their place.
+
+    They cannot be registered themselves while they are created: until then they share the caches of their first base,
+    in which `register` finds an inheritance cycle.
+    """
+
+    @classmethod
+    def __subclasshook__(cls, subclass: type) -> bool:
+        rl_module = imported("ray.rllib.core.rl_module.rl_module", "RLModule")
+        return {SharedWithRLlib, rl_module} <= {
+            *subclass.__mro__
+        }  # not issubclass, which would ask RLlib's API in turn
+
+
+def imported(module: str, name: str) -> Any:
+    """Returns what a module defines under a name, or None where the program has not imported the module."""
+    return getattr(sys.modules.get(module), name, None)

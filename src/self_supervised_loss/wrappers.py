@@ -1,0 +1,59 @@
+"""What a learner looks through to find a module that implements the API."""
+
+import abc
+import warnings
+from typing import Any
+
+from self_supervised_loss.api import SelfSupervisedLossAPI
+from self_supervised_loss.rllib import imported
+
+# The attribute of each wrapper class that is the module inside. They are known by name, since nothing is imported.
+_ATTRIBUTES = {
+    "lightning.fabric.wrappers._FabricModule": "module",
+    "lightning_fabric.wrappers._FabricModule": "module",
+    "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
+    "torch.distributed.fsdp.fully_sharded_data_parallel.FullyShardedDataParallel": "module",
+    "torch.nn.parallel.data_parallel.DataParallel": "module",
+    "torch.nn.parallel.distributed.DistributedDataParallel": "module",
+    "torch.optim.swa_utils.AveragedModel": "module",
+}
+
+
+class Wrapper(abc.ABC):  # noqa: B024 - for isinstance alone
+    """Virtual base class of the wrappers. `abc` remembers the answer for each class, without keeping the class alive.
+
+    A cache of ours could do that too, but Dynamo could not trace it, whereas it takes `isinstance` for a constant.
+    """
+
+    @classmethod
+    def __subclasshook__(cls, subclass: type) -> bool:
+        """Tells what is a wrapper, and warns of a class that has the loss method without implementing the API."""
+        unwrapped = getattr(subclass, "unwrapped", None)
+        trivial = imported("ray.rllib.core.rl_module.rl_module", "RLModule")  # whose method returns the module itself
+        if _attribute(subclass) or (callable(unwrapped) and unwrapped is not getattr(trivial, "unwrapped", None)):
+            return True
+        if hasattr(subclass, "compute_self_supervised_loss") and not issubclass(subclass, SelfSupervisedLossAPI):
+            name = subclass.__name__
+            remedy = f"Derive {name} from SelfSupervisedLossAPI, or register it with SelfSupervisedLossAPI.register."
+            # To the caller of compute_losses: past this frame, two of abc, and two of learner.py.
+            warnings.warn(f"{name}.compute_self_supervised_loss is not called. {remedy}", stacklevel=6)
+        return False
+
+
+def unwrap(module: Any) -> Any:
+    """Returns the outermost module that implements the API or, where none does, the innermost."""
+    if isinstance(module, SelfSupervisedLossAPI) or not isinstance(module, Wrapper):
+        return module
+    return look_into(module)
+
+
+def look_into(wrapper: Any) -> Any:
+    """Does the same for what is known to be a wrapper and not to implement the API."""
+    has_method = callable(getattr(type(wrapper), "unwrapped", None))
+    inner = wrapper.unwrapped() if has_method else getattr(wrapper, _attribute(type(wrapper)))
+    return wrapper if inner is wrapper else unwrap(inner)
+
+
+def _attribute(wrapper_class: type) -> str:
+    names = (f"{base.__module__}.{base.__qualname__}" for base in wrapper_class.__mro__)
+    return next((_ATTRIBUTES[name] for name in names if name in _ATTRIBUTES), "")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
 
 from self_supervised_loss.api import ConfigT, ModuleID, SelfSupervisedLossAPI, TensorT
 from self_supervised_loss.metrics import MetricsLogger, is_dynamo_tracing
@@ -10,6 +10,13 @@ from self_supervised_loss.wrappers import Wrapper, look_into, unwrap
 
 if TYPE_CHECKING:
     from _typeshed import SupportsKeysAndGetItem
+
+
+class _Metrics(Protocol):  # properties, since pyrefly would compare the parameters of methods
+    @property
+    def log_value(self) -> Callable[..., Any]: ...
+    @property
+    def log_dict(self) -> Callable[..., Any]: ...
 
 
 class Learner(Generic[TensorT, ConfigT]):
@@ -22,7 +29,7 @@ class Learner(Generic[TensorT, ConfigT]):
         for batch in batches:    # {"policy": {"obs": ..., ...}, "icm": {...}}
             fwd_out = {module_id: module(batch[module_id]) for module_id, module in learner.module.items()}
             losses = learner.compute_losses(fwd_out=fwd_out, batch=batch)
-            torch.stack([*losses.values()]).sum().backward()
+            torch.autograd.backward([*losses.values()])
 
     Or mix it into a class that exists: `class Trainer(Learner, nn.Module)`. With `nn.Module` first, the class also
     needs `call_super_init = True`. Or borrow the dispatcher: `compute_losses = Learner.compute_losses` works in any
@@ -30,7 +37,11 @@ class Learner(Generic[TensorT, ConfigT]):
     """
 
     def __init__(
-        self, *, module: "SupportsKeysAndGetItem[ModuleID, Any]", config: ConfigT | None = None, metrics: Any = None
+        self,
+        *,
+        module: "SupportsKeysAndGetItem[ModuleID, Any]",
+        config: ConfigT | None = None,
+        metrics: _Metrics | None = None,
     ) -> None:
         """Makes a learner of these modules.
 
@@ -54,7 +65,7 @@ class Learner(Generic[TensorT, ConfigT]):
         self.metrics: Any = MetricsLogger() if metrics is None else metrics
 
     def compute_losses(
-        self, *, fwd_out: Mapping[ModuleID, Any], batch: Mapping[ModuleID, Any], **kwargs: Any
+        self: Any, *, fwd_out: Mapping[ModuleID, Any], batch: Mapping[ModuleID, Any], **kwargs: Any
     ) -> dict[ModuleID, TensorT]:
         """Computes the loss of every module that has an output.
 

@@ -141,10 +141,15 @@ class _Stat:
         try:
             if _has(value, "detach"):
                 value = value.detach()
-            if self.values and self.window is None:  # an array promotes later values to its type
-                return self._fold(self.values[0], value if _has(self.values[0], "dtype") else self._copy(value))
-            if self.values and (shape := getattr(value, "shape", ())) != getattr(self.values[0], "shape", ()):
-                raise TypeError(f"its shape is {tuple(shape)}, not theirs")
+            if not self.values:
+                return self._copy(value)
+            kept = self.values[0]
+            if self.window is None:  # an array promotes later values to its type
+                return self._fold(kept, value if _has(kept, "dtype") else self._copy(value))
+            if getattr(value, "shape", ()) != getattr(kept, "shape", ()):
+                raise TypeError(f"in a window all have one shape, such as {tuple(getattr(kept, 'shape', ()))}")
+            if not _has(value, "shape"):
+                self._fold(kept, value)  # raises here and not in reduce() if they do not go together
             return self._copy(value)
         except Exception as error:
             fault = "does not go with those before it" if self.values else "is not a number, an array or a tensor"
@@ -161,13 +166,10 @@ class _Stat:
 
     def reduced(self) -> Any:
         """Returns the reduced value, which shares no memory with what is kept."""
-        try:
-            running = functools.reduce(self._fold, self.values)
-            if self.reduce == "mean":
-                return running / (self.number if self.window is None else len(self.values))
-            return self._copy(running)
-        except Exception as error:
-            raise TypeError(f"the values of {self.path!r} cannot be reduced with one another: {error}") from error
+        running = functools.reduce(self._fold, self.values)
+        if self.reduce == "mean":
+            return running / (self.number if self.window is None else len(self.values))
+        return self._copy(running)
 
     def _fold(self, running: Any, value: Any) -> Any:
         """Adds a value to what runs over those before it, which for a mean is their sum."""

@@ -9,7 +9,7 @@ from lightning_fabric import Fabric
 from modules.icm import ICM
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
@@ -32,6 +32,13 @@ def sharded(module: nn.Module) -> nn.Module:
     return fully_shard(module, mesh=init_device_mesh("cpu", (1,)))
 
 
+def first_fsdp(module: nn.Module) -> nn.Module:
+    unsharded = ShardingStrategy.NO_SHARD  # there is but one process
+    return FullyShardedDataParallel(
+        module, sharding_strategy=unsharded, device_id=torch.device("cpu"), use_orig_params=True
+    )
+
+
 def fabric(module: nn.Module) -> Any:
     return Fabric(accelerator="cpu", devices=1).setup(module)
 
@@ -48,6 +55,7 @@ WRAPPERS: dict[str, Callable[[nn.Module], Any]] = {
     "DistributedDataParallel around torch.compile": lambda module: DistributedDataParallel(compiled(module)),
     "torch.compile around DistributedDataParallel": lambda module: compiled(DistributedDataParallel(module)),
     "DataParallel": DataParallel,
+    "FullyShardedDataParallel": first_fsdp,
     "AveragedModel": AveragedModel,
     "fully_shard": sharded,
     "Fabric": fabric,
@@ -132,7 +140,6 @@ def test_a_wrapped_module_is_asked_for_its_loss(
     expected = loss_and_gradients(Learner[torch.Tensor](module={"module": make_icm()}), batch)
 
     torch.testing.assert_close(loss_and_gradients(learner, batch), expected)
-    assert isinstance(learner.unwrap(learner.module["module"]), ICM)
     assert learner.metrics.peek("module").keys() == {"forward_loss", "inverse_loss"}
 
 
@@ -144,7 +151,6 @@ def test_a_wrapped_module_without_a_loss_gets_that_of_the_learner(
     expected = loss_and_gradients(PolicyLearner(module={"module": make_policy()}), batch)
 
     torch.testing.assert_close(loss_and_gradients(learner, batch), expected)
-    assert isinstance(learner.unwrap(learner.module["module"]), Policy)
 
 
 @each_wrapper
@@ -172,11 +178,12 @@ def test_a_module_with_a_child_called_module_is_no_wrapper(batch: dict[str, torc
 
     loss = compute_loss(learner, batch)
 
-    assert learner.unwrap(actor) is actor
     assert torch.equal(loss, nn.functional.cross_entropy(actor(batch)["logits"], batch["actions"]))
 
 
-class MyWrapper(nn.Module):
+class Unwrappable(nn.Module):
+    """A wrapper of one's own, with the method that RLlib's have."""
+
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner
@@ -184,41 +191,23 @@ class MyWrapper(nn.Module):
     def forward(self, batch: dict[str, torch.Tensor]) -> Any:
         return self.inner(batch)
 
-
-class MyLearner(Learner[torch.Tensor]):
-    def unwrap(self, module: Any) -> Any:
-        return self.unwrap(module.inner) if isinstance(module, MyWrapper) else super().unwrap(module)
+    def unwrapped(self) -> nn.Module:
+        return self.inner
 
 
 @pytest.mark.parametrize(
     "wrap",
     [
-        MyWrapper,
-        lambda module: MyWrapper(MyWrapper(module)),
-        lambda module: compiled(MyWrapper(module)),
-        lambda module: MyWrapper(compiled(module)),
-        lambda module: compiled(MyWrapper(compiled(module))),
-        lambda module: DistributedDataParallel(MyWrapper(module)),
+        lambda module: Unwrappable(Unwrappable(module)),
+        lambda module: compiled(Unwrappable(compiled(module))),
+        lambda module: DistributedDataParallel(Unwrappable(module)),
     ],
 )
-def test_a_learner_may_look_through_a_wrapper_of_its_own(
+def test_a_wrapper_with_an_unwrapped_method_is_looked_through(
     wrap: Callable[[nn.Module], Any], batch: dict[str, torch.Tensor]
 ) -> None:
     expected = loss_and_gradients(Learner[torch.Tensor](module={"module": make_icm()}), batch)
-
-    torch.testing.assert_close(loss_and_gradients(MyLearner(module={"module": wrap(make_icm())}), batch), expected)
-
-
-class Unwrappable(MyWrapper):
-    """Follows RLlib's convention."""
-
-    def unwrapped(self) -> nn.Module:
-        return self.inner
-
-
-def test_a_wrapper_with_an_unwrapped_method_is_looked_through(batch: dict[str, torch.Tensor]) -> None:
-    expected = loss_and_gradients(Learner[torch.Tensor](module={"module": make_icm()}), batch)
-    learner = Learner[torch.Tensor](module={"module": compiled(Unwrappable(make_icm()))})
+    learner = Learner[torch.Tensor](module={"module": wrap(make_icm())})
 
     torch.testing.assert_close(loss_and_gradients(learner, batch), expected)
 
@@ -234,7 +223,6 @@ def test_unwrapping_ends_at_a_module_that_unwraps_to_itself(batch: dict[str, tor
     module = UnwrapsToItself()
     learner = PolicyLearner(module={"module": compiled(module)})
 
-    assert learner.unwrap(learner.module["module"]) is module
     assert torch.equal(
         compute_loss(learner, batch),
         nn.functional.cross_entropy(module(batch)["logits"], batch["actions"]),
@@ -253,14 +241,20 @@ def test_the_outermost_loss_counts(batch: dict[str, torch.Tensor]) -> None:
     assert torch.equal(compute_loss(learner, batch), wrapper(batch)["intrinsic_rewards"].sum())
 
 
-@pytest.mark.parametrize("wrap", [*WRAPPERS.values(), MyWrapper], ids=[*WRAPPERS, "a wrapper of its own"])
+@pytest.mark.parametrize("wrap", [*WRAPPERS.values(), Unwrappable], ids=[*WRAPPERS, "a wrapper of one's own"])
 def test_wrappers_are_looked_through_inside_a_graph(
     wrap: Callable[[nn.Module], Any], batch: dict[str, torch.Tensor]
 ) -> None:
-    learner = MyLearner(module={"module": wrap(make_icm())})
+    learner = Learner(module={"module": wrap(make_icm())})
     with torch.no_grad():
         fwd_out = {"module": learner.module["module"](batch)}
     compute_losses = torch.compile(learner.compute_losses, fullgraph=True, backend="eager")
 
     losses = compute_losses(fwd_out=fwd_out, batch={"module": batch})
     assert losses == learner.compute_losses(fwd_out=fwd_out, batch={"module": batch})
+
+
+@pytest.mark.parametrize("wrap", [DistributedDataParallel, compiled, fabric], ids=["DDP", "torch.compile", "Fabric"])
+def test_a_wrapper_around_all_modules_is_answered_with_wrap_each_module(wrap: Callable[[nn.Module], Any]) -> None:
+    with pytest.raises(TypeError, match="Wrap each module in it, not the ModuleDict of all modules"):
+        Learner[torch.Tensor](module=wrap(nn.ModuleDict({"icm": make_icm()})))

@@ -30,6 +30,22 @@ class PPOLearner(Learner[torch.Tensor, Config]):
         return config.clip * fwd_out["ratio"].mean()
 
 
+class Trainer(Learner[torch.Tensor, Config], nn.Module):
+    """Is an nn.Module too, and so registers the parameters of its modules."""
+
+
+class Borrower:
+    """Has the dispatcher alone."""
+
+    compute_losses = Learner[torch.Tensor, Config].compute_losses
+
+    def __init__(self, module: dict[str, nn.Module], config: Config) -> None:
+        self.module, self.config, self.metrics = module, config, MetricsLogger()
+
+    def compute_loss_for_module(self, *, fwd_out: dict[str, torch.Tensor], **kwargs: Any) -> torch.Tensor:
+        return fwd_out["ratio"].mean()
+
+
 class Printer:
     def log_value(self, key: str | tuple[str, ...], value: Any, *, window: int | None = None) -> None:
         print(key, value, window)
@@ -40,15 +56,20 @@ class Printer:
     def flush(self) -> None: ...
 
 
-modules = {"policy": nn.Linear(2, 2), "value": nn.Linear(2, 1)}
+modules: dict[str, nn.Module] = {"policy": nn.Linear(2, 2), "value": nn.Linear(2, 1)}
 learner = PPOLearner(module=modules, config=Config())
 assert_type(learner.config, Config)
-assert_type(learner.get_config_for_module("policy"), Config)
 
 ones = torch.ones(2)
 losses = learner.compute_losses(fwd_out={"policy": {"ratio": ones}}, batch={"policy": {"obs": ones}}, step=3)
 assert_type(losses, dict[str, torch.Tensor])
-torch.autograd.backward(list(losses.values()))
+torch.autograd.backward([*losses.values()])
+
+assert_type(
+    Borrower(modules, Config()).compute_losses(fwd_out={"policy": {"ratio": ones}}, batch={"policy": {"obs": ones}}),
+    dict[str, torch.Tensor],
+)
+Trainer(module=nn.ModuleDict(modules), config=Config()).parameters()
 
 learner.metrics.log_value("loss", losses["policy"])
 learner.metrics.log_value(("policy", "loss"), losses["policy"], reduce="ema", ema_coeff=0.1)
@@ -69,3 +90,4 @@ metrics.log_dict({"loss": 1.0}, key="policy")
 metrics.log_dict({"loss": 1.0}, key=("agents", "policy"))
 metrics.peek(("policy", "loss"))
 assert_type(metrics.reduce(), dict[str, Any])
+assert_type(metrics.reduce(sep="/"), dict[str, Any])

@@ -1,0 +1,215 @@
+"""Arrays of NumPy, JAX and torch in the logger: their types, their copies, and what does not go together."""
+
+import gc
+import weakref
+from typing import Any, get_args
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from self_supervised_loss import MetricsLogger
+from self_supervised_loss.metrics import Reduce
+
+SETTINGS = [{"reduce": reduce} for reduce in get_args(Reduce)] + [
+    {"reduce": reduce, "window": 3} for reduce in get_args(Reduce) if reduce != "ema"
+]
+each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=str)
+
+
+def to_torch(array: Any) -> torch.Tensor:
+    if array.dtype == ml_dtypes.bfloat16:
+        return torch.tensor(array.astype(np.float32)).bfloat16()
+    return torch.tensor(array)
+
+
+each_framework = pytest.mark.parametrize("to_array", [np.array, jnp.array, to_torch], ids=["numpy", "jax", "torch"])
+
+
+@each_framework
+@pytest.mark.parametrize(
+    ("dtype", "values", "expected"),
+    [
+        (np.uint8, [200, 100], {"mean": 150, "sum": 300, "min": 100, "max": 200, "item": 100}),
+        (np.bool_, [True, False, True, True], {"mean": 0.75, "sum": 3, "min": 0, "max": 1, "item": 1}),
+        (np.float16, [1] * 3000, {"mean": 1, "sum": 3000, "min": 1, "max": 1, "item": 1}),
+        (np.float16, [40_000, 60_000] * 10, {"mean": 50_000}),
+        (ml_dtypes.bfloat16, [1] * 3000, {"mean": 1, "sum": 3000, "min": 1, "max": 1, "item": 1}),
+        (np.int32, [2**30, 2**30, 2**30], {"mean": 2**30}),
+    ],
+    ids=["uint8", "bool", "float16", "large float16", "bfloat16", "int32"],
+)
+@pytest.mark.parametrize("window", [None, 5000])
+def test_small_types_neither_overflow_nor_stop_growing(
+    to_array: Any, dtype: Any, values: list[float], expected: dict[Reduce, float], window: int | None
+) -> None:
+    for reduce, result in expected.items():
+        metrics = MetricsLogger()
+        for value in np.array(values, dtype=dtype):
+            metrics.log_value("value", to_array(value), reduce=reduce, window=window)
+        assert float(metrics.peek("value")) == result
+
+
+@pytest.mark.parametrize("to_array", [np.array, to_torch], ids=["numpy", "torch"])
+@pytest.mark.parametrize(("dtype", "value"), [(np.int32, 2**31 - 1), (np.int64, 2**24 + 1), (np.int64, 2**40 + 1)])
+@pytest.mark.parametrize("setting", [{}, {"window": 5}, {"reduce": "sum"}], ids=str)
+def test_means_and_sums_of_integers_are_exact(setting: Any, dtype: Any, value: int, to_array: Any) -> None:
+    metrics = MetricsLogger()
+    for _ in range(3):
+        metrics.log_value("steps", to_array(np.array(value, dtype=dtype)), **setting)
+    assert float(metrics.peek("steps")) == (3 * value if setting.get("reduce") == "sum" else value)
+
+
+@each_setting
+@each_framework
+def test_what_is_logged_and_what_is_peeked_can_be_changed_in_place(to_array: Any, setting: dict[str, Any]) -> None:
+    metrics = MetricsLogger()
+    logged = to_array(np.array([1.0, 2.0], dtype=np.float32))
+    metrics.log_value("value", logged, **setting)
+    before = metrics.peek("value")
+    logged *= 10
+    peeked = metrics.peek("value")
+    peeked /= 10
+    assert before.tolist() == metrics.peek("value").tolist() == metrics.reduce()["value"].tolist() == [1.0, 2.0]
+
+
+@each_framework
+def test_a_reduced_moving_average_can_be_changed_in_place(to_array: Any) -> None:
+    metrics = MetricsLogger()
+    metrics.log_value("value", to_array(np.array([1.0, 2.0])), reduce="ema")
+    reduced = metrics.reduce()["value"]
+    reduced /= 10
+    assert metrics.peek("value").tolist() == [1.0, 2.0]
+
+
+@each_setting
+@each_framework
+def test_a_value_of_another_shape_is_refused_with_its_key(to_array: Any, setting: dict[str, Any]) -> None:
+    if setting["reduce"] == "item" and "window" not in setting:
+        return  # the last value may have any shape
+    metrics = MetricsLogger()
+    metrics.log_value("other", 1.0)
+    metrics.log_value(("icm", "error"), to_array(np.ones(2)), **setting)
+    with pytest.raises(TypeError, match=r"of \('icm', 'error'\) does not go with those before it"):
+        metrics.log_value(("icm", "error"), to_array(np.ones(3)), **setting)
+    reduced = metrics.reduce()
+    assert reduced["other"] == 1.0
+    assert reduced["icm"]["error"].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("to_array", [np.asarray, jnp.asarray, torch.tensor], ids=["numpy", "jax", "torch"])
+@pytest.mark.parametrize("turn", [1, -1], ids=["the number first", "the array first"])
+@pytest.mark.parametrize(
+    ("reduce", "expected"), [("mean", [1.5, 2.5]), ("sum", [3, 5]), ("min", [1, 2]), ("max", [2, 3])]
+)
+def test_a_number_and_an_array_go_together(reduce: Reduce, expected: list[float], turn: int, to_array: Any) -> None:
+    metrics = MetricsLogger()
+    for value in [2.0, to_array([1.0, 3.0])][::turn]:
+        metrics.log_value("value", value, reduce=reduce)
+    assert metrics.peek("value").tolist() == expected
+
+
+def test_a_number_first_does_not_make_half_precision_stop_growing() -> None:
+    metrics = MetricsLogger()
+    metrics.log_value("value", 0.0, reduce="sum")
+    for _ in range(3000):
+        metrics.log_value("value", torch.ones((), dtype=torch.bfloat16), reduce="sum")
+    assert float(metrics.peek("value")) == 3000
+
+
+@each_setting
+@pytest.mark.parametrize("position", range(3))
+@each_framework
+def test_nan_shows(to_array: Any, position: int, setting: dict[str, Any]) -> None:
+    if setting["reduce"] == "item" and position != 2:
+        return  # the last value is another
+    values = [1.0, 2.0, 3.0]
+    values[position] = np.nan
+    metrics = MetricsLogger()
+    for value in values:
+        metrics.log_value("loss", to_array(np.array(value)), **setting)
+    assert np.isnan(float(metrics.peek("loss")))
+
+
+# What is about torch alone
+
+
+class Kernels(TorchDispatchMode):
+    """Counts what would run on the device. A detach makes a view and runs nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "detach" not in str(function):
+            self.names.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if s["reduce"] != "ema"], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int32])
+def test_a_value_after_the_first_takes_one_kernel(dtype: torch.dtype, setting: dict[str, Any]) -> None:
+    metrics = MetricsLogger()
+    loss = torch.ones((), dtype=dtype)
+    metrics.log_value("loss", loss, **setting)
+    with Kernels() as kernels:
+        metrics.log_value("loss", loss, **setting)
+    assert len(kernels.names) == 1, kernels.names
+
+
+@each_setting
+def test_logging_a_loss_does_not_keep_its_graph(setting: dict[str, Any]) -> None:
+    class Saved:
+        def __init__(self, tensor: torch.Tensor) -> None:
+            self.tensor = tensor
+            in_graph.add(self)
+
+    in_graph: weakref.WeakSet[Saved] = weakref.WeakSet()
+    metrics = MetricsLogger()
+    weight = torch.ones(3, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.tensor):
+        losses = [weight.square().sum() for _ in range(3)]
+    assert len(in_graph) == 3
+
+    for loss in losses:
+        metrics.log_value("loss", loss, **setting)
+    del loss, losses
+    gc.collect()
+
+    assert not in_graph
+    assert not metrics.peek("loss").requires_grad
+
+
+@each_setting
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool])
+def test_logging_and_reducing_never_wait_for_the_device(dtype: torch.dtype, setting: dict[str, Any]) -> None:
+    metrics = MetricsLogger()
+    for _ in range(4):
+        metrics.log_value("value", torch.zeros((), dtype=dtype, device="meta"), **setting)
+        metrics.log_dict({"value": torch.zeros((), dtype=dtype, device="meta")}, key="dict", **setting)
+
+    # Tensors on the meta device have no data: whatever asks for it fails.
+    assert metrics.peek("value").device.type == "meta"
+    assert metrics.reduce()["dict"]["value"].device.type == "meta"
+
+
+@pytest.mark.parametrize("reduce", get_args(Reduce))
+def test_arrays_are_reduced_element_by_element(reduce: Reduce) -> None:
+    first, second = torch.tensor([1.0, 8.0]), torch.tensor([3.0, 4.0])
+    metrics = MetricsLogger()
+    metrics.log_value("value", first, reduce=reduce)
+    metrics.log_value("value", second, reduce=reduce)
+
+    expected = {
+        "mean": (first + second) / 2,
+        "min": torch.minimum(first, second),
+        "max": torch.maximum(first, second),
+        "sum": first + second,
+        "ema": 0.99 * first + 0.01 * second,
+        "item": second,
+    }
+    assert torch.allclose(metrics.reduce()["value"], expected[reduce])

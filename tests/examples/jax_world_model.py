@@ -4,7 +4,7 @@ A random policy collects transitions of Gymnasium's CartPole-v1. A Flax module (
 learns on them with Optax, under `nnx.jit`. Then it predicts transitions that it has not seen.
 
     python tests/examples/jax_world_model.py
-    python tests/examples/jax_world_model.py --seeds 0 1 --steps 3000
+    python tests/examples/jax_world_model.py --seeds 0 1 --steps 3000 --plot curves.pdf
 
 This example needs the extra jax: pip install -e '.[jax]'
 
@@ -15,8 +15,8 @@ Observations are standardised, so that errors have no unit. The last column is t
 changes. The same seed gives the same numbers on the same machine.
 """
 
-import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,20 +26,20 @@ try:
     import numpy as np
     import optax
     from flax import nnx
-    from tqdm import tqdm
 
     from self_supervised_loss import Learner
+
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from examples.shared import parse_options, print_table, progress_bar, save_plot
+    from modules.latent_world_model import LatentWorldModel
 except ModuleNotFoundError as error:
     sys.exit(f"The package {error.name} is missing. This example needs the extra jax: pip install -e '.[jax]'")
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from examples.options import whole_number
-from modules.latent_world_model import LatentWorldModel
 
 NUM_TRANSITIONS = 10_000
 NUM_HELD_OUT = 2_000
 BATCH_SIZE = 256
 LEARNING_RATE = 1e-3
+STEPS_PER_EVALUATION = 20
 
 Batch = dict[str, Any]
 
@@ -52,6 +52,8 @@ class Result(NamedTuple):
     loss_after: float
     prediction_error: float
     no_change_error: float
+    errors: list[float]
+    """Its prediction errors before the training, and then every 20 steps."""
 
 
 def compute_loss(model: nnx.Module, batch: Batch) -> tuple[jax.Array, dict[str, Any]]:
@@ -77,20 +79,29 @@ def train(seed: int, num_steps: int) -> Result:
     held_out = {column: rows[-NUM_HELD_OUT:] for column, rows in transitions.items()}
     model = LatentWorldModel(obs_size=4, num_actions=2, rngs=nnx.Rngs(seed))
     optimizer = nnx.Optimizer(model, optax.adam(LEARNING_RATE), wrt=nnx.Param)
-    loss_before, _ = evaluate(model, held_out)
+    loss_before, metrics = evaluate(model, held_out)
+    errors = [float(metrics["world_model"]["prediction_error"])]
 
     rng = np.random.default_rng(seed)
-    with tqdm(range(num_steps), desc=f"seed {seed}", unit="step") as progress:
-        for step in progress:
+    with progress_bar(num_steps, f"seed {seed}") as progress:
+        for step in range(num_steps):
             indices = rng.integers(NUM_TRANSITIONS - NUM_HELD_OUT, size=BATCH_SIZE)
-            metrics = train_step(model, optimizer, {column: rows[indices] for column, rows in transitions.items()})
-            if step % 100 == 0:
-                progress.set_postfix_str(f"prediction error {metrics['world_model']['prediction_error']:.4f}")
+            train_step(model, optimizer, {column: rows[indices] for column, rows in transitions.items()})
+            if (step + 1) % STEPS_PER_EVALUATION == 0:
+                _, metrics = evaluate(model, held_out)
+                errors.append(float(metrics["world_model"]["prediction_error"]))
+            progress.set_postfix_str(f"prediction error {errors[-1]:.2g}", refresh=False)
+            progress.update()
 
     loss_after, metrics = evaluate(model, held_out)
-    no_change_error = np.square(held_out["new_obs"] - held_out["obs"]).mean()
-    errors = (loss_before, loss_after, metrics["world_model"]["prediction_error"], no_change_error)
-    return Result(seed, *map(float, errors))
+    return Result(
+        seed=seed,
+        loss_before=float(loss_before),
+        loss_after=float(loss_after),
+        prediction_error=float(metrics["world_model"]["prediction_error"]),
+        no_change_error=float(np.square(held_out["new_obs"] - held_out["obs"]).mean()),
+        errors=errors,
+    )
 
 
 def collect_transitions(seed: int) -> Batch:
@@ -111,19 +122,28 @@ def collect_transitions(seed: int) -> Batch:
     return {"obs": (observations - mean) / std, "actions": actions, "new_obs": (new_observations - mean) / std}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=whole_number(0, 2**32 - 1), nargs="+", default=[0, 1, 2], help="default: 0 1 2")
-    parser.add_argument(
-        "--steps", type=whole_number(1, 10**9), default=1000, help="of training per seed, default: 1000"
-    )
-    options = parser.parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Trains, and prints a table."""
+    options = parse_options(__doc__, num_seeds=3, num_steps=1000, argv=argv)
 
     results = [train(seed, options.steps) for seed in options.seeds]
 
-    print(f"\n{'seed':>4}  {'loss before':>11}  {'loss after':>10}  {'prediction error':>16}  {'no-change error':>15}")
-    for seed, before, after, prediction, no_change in results:
-        print(f"{seed:>4}  {before:>11.4f}  {after:>10.4f}  {prediction:>16.4f}  {no_change:>15.4f}")
+    rows = [[f"{seed}", *(f"{value:.4f}" for value in values)] for seed, *values, _ in results]
+    print_table(["seed", "loss before", "loss after", "prediction error", "no-change error"], rows)
+    if options.plot:
+        num_evaluations = len(results[0].errors)
+        save_plot(
+            options.plot,
+            [STEPS_PER_EVALUATION * evaluation for evaluation in range(num_evaluations)],
+            {
+                "the model": [result.errors for result in results],
+                "predicting no change": [[result.no_change_error] * num_evaluations for result in results],
+            },
+            title="A latent world model of CartPole",
+            xlabel="training steps",
+            ylabel="squared error on held-out transitions",
+            yscale="log",
+        )
 
 
 if __name__ == "__main__":

@@ -6,18 +6,19 @@ the Intrinsic Curiosity Module (`tests/modules/icm.py`) the agent is also reward
 leads it on to where it has not been.
 
     python tests/examples/ppo_curiosity.py
-    python tests/examples/ppo_curiosity.py --seeds 0 1 --steps 40000 --plot curves.png
+    python tests/examples/ppo_curiosity.py --seeds 0 1 --steps 40000 --plot curves.pdf
 
 This example needs the extra examples: pip install -e '.[examples]'
 
 The policy has no loss of its own: PPO's is in `PPOLearner`. The curiosity module brings its own. `train` gets both from
 one call of `compute_losses`. Without curiosity the module is left out, and all else is the same.
 
+The 12 lines that end in `# curiosity` are what the module adds. Without them the program trains PPO alone.
+
 The success rate is that of the last 100 episodes of training, in which actions are sampled. The same seed gives the
 same numbers on the same machine, whichever other seeds run.
 """
 
-import argparse
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -30,20 +31,18 @@ try:
     import numpy as np
     import torch
     from gymnasium.vector import AutoresetMode, VectorEnv
-    from matplotlib.figure import Figure
     from torch import nn
     from torch.distributions import Categorical
-    from tqdm import tqdm
 
     from self_supervised_loss import Learner
+
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from examples.shared import parse_options, print_table, progress_bar, save_plot
+    from modules.icm import ICM  # curiosity
 except ModuleNotFoundError as error:
     sys.exit(
         f"The package {error.name} is missing. This example needs the extra examples: pip install -e '.[examples]'"
     )
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from examples.options import whole_number
-from modules.icm import ICM
 
 ARMS = {"with curiosity": True, "without curiosity": False}
 
@@ -67,8 +66,8 @@ class Config:
     clip: float = 0.2
     vf_weight: float = 0.5
     entropy_weight: float = 0.005
-    curiosity_weight: float = 0.1
-    """The weight of the intrinsic rewards beside those of the environment."""
+    curiosity_weight: float = 0.1  # curiosity
+    """The weight of the intrinsic rewards beside those of the environment."""  # curiosity
 
 
 class Policy(nn.Module):
@@ -130,8 +129,8 @@ def train(config: Config, *, seed: int, curiosity: bool) -> list[dict[str, Any]]
     envs = make_envs(config)
     sizes = gym.spaces.flatdim(envs.single_observation_space), gym.spaces.flatdim(envs.single_action_space)
     modules = nn.ModuleDict({"policy": Policy(*sizes)})
-    if curiosity:
-        modules["icm"] = ICM(*sizes)
+    if curiosity:  # curiosity
+        modules["icm"] = ICM(*sizes)  # curiosity
     learner = PPOLearner(module=modules, config=config)
     optimizer = torch.optim.Adam(modules.parameters(), eps=1e-5)
 
@@ -141,15 +140,16 @@ def train(config: Config, *, seed: int, curiosity: bool) -> list[dict[str, Any]]
     history: list[dict[str, Any]] = []
     obs, _ = envs.reset(seed=seed)
     description = f"seed {seed} {'with' if curiosity else 'without'} curiosity"
-    with tqdm(total=num_updates * batch_size, desc=description, unit=" steps") as progress:
+    with progress_bar(num_updates * batch_size, description) as progress:
         for update in range(num_updates):
             optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - update / num_updates)
 
             obs, rollout = collect_rollout(envs, obs, modules["policy"], config.rollout_length, successes)
             with torch.no_grad():
                 rewards = rollout["rewards"]
-                if curiosity:
-                    rewards = rewards + config.curiosity_weight * modules["icm"](rollout)["intrinsic_rewards"]
+                if curiosity:  # curiosity
+                    intrinsic_rewards = modules["icm"](rollout)["intrinsic_rewards"]  # curiosity
+                    rewards = rewards + config.curiosity_weight * intrinsic_rewards  # curiosity
                 new_vf_preds = modules["policy"]({"obs": rollout["new_obs"]})["vf_preds"]
             rollout["advantages"] = estimate_advantages(rollout, rewards, new_vf_preds, config)
             rollout["value_targets"] = rollout["advantages"] + rollout["vf_preds"]
@@ -169,8 +169,10 @@ def train(config: Config, *, seed: int, curiosity: bool) -> list[dict[str, Any]]
             learner.metrics.log_value("success_rate", sum(successes) / len(successes), reduce="item")
             metrics = learner.metrics.reduce()
             history.append(metrics)
-            icm_losses = {name: f"{loss:.3f}" for name, loss in metrics.get("icm", {}).items()}
-            progress.set_postfix({"success": f"{metrics['success_rate']:.0%}", **icm_losses}, refresh=False)
+            shown = f"success {metrics['success_rate']:.0%}"
+            if curiosity:  # curiosity
+                shown += f", inverse loss {metrics['icm']['inverse_loss']:.2g}"  # curiosity
+            progress.set_postfix_str(shown, refresh=False)
             progress.update(batch_size)
     envs.close()
     return history
@@ -242,74 +244,35 @@ def estimate_advantages(
     return advantages
 
 
-def save_plot(path: Path, curves: dict[str, list[list[float]]], steps_per_update: int) -> None:
-    """Saves the learning curves: by arm, a thin line for each seed and a thick one for their mean."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.add_subplot(
-        title="PPO on FrozenLake 8x8",
-        xlabel="steps",
-        ylabel="success rate of the last 100 episodes",
-        ylim=(-0.02, 1.02),
-    )
-    for color, (arm, arm_curves) in enumerate(curves.items()):
-        steps = [steps_per_update * (update + 1) for update in range(len(arm_curves[0]))]
-        for curve in arm_curves:
-            axes.plot(steps, curve, color=f"C{color}", alpha=0.4, linewidth=0.8)
-        axes.plot(steps, np.mean(arm_curves, axis=0), color=f"C{color}", linewidth=2, label=arm)
-    axes.legend(loc="center right")
-    figure.savefig(path)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains with and without curiosity, and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--seeds",
-        type=whole_number(0, 2**32 - 1),
-        nargs="+",
-        default=list(range(5)),
-        metavar="SEED",
-        help="which seeds to run (default: 0 1 2 3 4)",
-    )
-    parser.add_argument(
-        "--steps",
-        type=whole_number(1, 10**9),
-        default=Config.total_steps,
-        help="steps of each run, rounded up to whole rollouts (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--plot", type=_plot_file, metavar="FILE", help="where to save the learning curves, such as curves.png"
-    )
-    args = parser.parse_args(argv)
-    if args.plot:
-        try:
-            args.plot.open("ab").close()  # Better now than after the training.
-        except OSError as error:
-            parser.error(f"cannot write {args.plot}: {error.strerror}")
+    options = parse_options(__doc__, num_seeds=5, num_steps=Config.total_steps, argv=argv)
 
     torch.set_num_threads(1)  # The networks are so small that more threads only wait for each other.
-    config = Config(total_steps=args.steps)
+    config = Config(total_steps=options.steps)
+    header = ["success rate", *ARMS]
+    header.extend(["forward loss", "inverse loss"])  # curiosity
+    rows: list[list[str]] = []
     curves: dict[str, list[list[float]]] = {arm: [] for arm in ARMS}
-    for seed in args.seeds:
-        for arm, curiosity in ARMS.items():
-            history = train(config, seed=seed, curiosity=curiosity)
+    for seed in options.seeds:
+        histories = [train(config, seed=seed, curiosity=curiosity) for curiosity in ARMS.values()]
+        for arm, history in zip(ARMS, histories, strict=True):
             curves[arm].append([metrics["success_rate"] for metrics in history])
-
-    print("\nsuccess rate", *(f"{arm:>17}" for arm in ARMS))
-    for nth, seed in enumerate(args.seeds):
-        print(f"seed {seed:<7}", *(f"{curves[arm][nth][-1]:>17.0%}" for arm in ARMS))
-    solved = (f"{sum(curve[-1] > 0.9 for curve in curves[arm])} of {len(args.seeds)}" for arm in ARMS)
-    print("above 90%   ", *(f"{count:>17}" for count in solved))
-    if args.plot:
-        save_plot(args.plot, curves, config.num_envs * config.rollout_length)
-
-
-def _plot_file(text: str) -> Path:
-    path = Path(text)
-    formats = Figure().canvas.get_supported_filetypes()
-    if path.suffix[1:].lower() not in formats:
-        raise argparse.ArgumentTypeError(f"the name of a plot ends in one of .{', .'.join(formats)}, not {text!r}")
-    return path
+        rows.append([f"seed {seed}", *(f"{history[-1]['success_rate']:.0%}" for history in histories)])
+        rows[-1].extend(f"{loss:.2g}" for loss in histories[0][-1]["icm"].values())  # curiosity
+    solved = (f"{sum(curve[-1] > 0.9 for curve in curves[arm])} of {len(options.seeds)}" for arm in ARMS)
+    print_table(header, [*rows, ["above 90%", *solved]])
+    if options.plot:
+        batch_size = config.num_envs * config.rollout_length
+        save_plot(
+            options.plot,
+            [batch_size * (update + 1) for update in range(len(history))],
+            curves,
+            title="PPO on FrozenLake 8x8",
+            xlabel="steps",
+            ylabel="success rate of the last 100 episodes",
+            ylim=(-0.02, 1.02),
+        )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ configuration of an algorithm. The learner class comes from RLlib's own example 
 intrinsic rewards to those of the environment.
 
     python tests/examples/rllib_curiosity.py
-    python tests/examples/rllib_curiosity.py --num-learners 2
+    python tests/examples/rllib_curiosity.py --num-learners 2 --plot curves.pdf
 
 This example needs the extra rllib: pip install -e '.[rllib]'
 
@@ -27,6 +27,7 @@ try:
     import numpy as np
     import ray
     import torch
+    from examples.shared import add_plot_option, print_table, progress_bar, save_plot
     from modules.icm_rl_module import ICMRLModule
     from ray.rllib.algorithms.ppo import PPOConfig
     from ray.rllib.core import DEFAULT_MODULE_ID
@@ -65,18 +66,33 @@ def main() -> None:
 
 def train(args: argparse.Namespace) -> None:
     algorithm = ppo_config(args).build_algo()
-    steps = 0
-    while steps < args.steps:
-        result = algorithm.train()
-        steps = int(result["num_env_steps_sampled_lifetime"])
-        success = result["env_runners"]["episode_return_mean"]
-        icm = result["learners"][ICM_MODULE_ID]  # what the module has logged
-        print(
-            f"{steps:7,} steps   success {success:4.0%}"
-            f"   forward loss {icm['forward_loss']:.4f}   inverse loss {icm['inverse_loss']:.4f}",
-            flush=True,
-        )
+    steps: list[int] = [0]
+    success: list[float] = []
+    with progress_bar(args.steps, f"seed {args.seed}") as progress:
+        while steps[-1] < args.steps:
+            result = algorithm.train()
+            steps.append(int(result["num_env_steps_sampled_lifetime"]))
+            success.append(result["env_runners"]["episode_return_mean"])
+            icm = result["learners"][ICM_MODULE_ID]  # what the module has logged
+            shown = f"success {success[-1]:.0%}, inverse loss {icm['inverse_loss']:.2g}"
+            progress.set_postfix_str(shown, refresh=False)
+            progress.update(min(steps[-1], args.steps) - progress.n)
     algorithm.stop()
+
+    losses = [f"{icm[name]:.2g}" for name in ("forward_loss", "inverse_loss")]
+    print_table(
+        ["", "success rate", "forward loss", "inverse loss"], [[f"seed {args.seed}", f"{success[-1]:.0%}", *losses]]
+    )
+    if args.plot:
+        save_plot(
+            args.plot,
+            steps[1:],
+            {f"intrinsic rewards weighed {args.curiosity}": [success]},
+            title="RLlib's PPO on FrozenLake 8x8",
+            xlabel="steps",
+            ylabel="success rate of the last 100 episodes",
+            ylim=(-0.02, 1.02),
+        )
 
 
 def ppo_config(args: argparse.Namespace) -> PPOConfig:
@@ -126,6 +142,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--num-learners", type=int, default=0, help="learner processes; 0 is in this process")
     parser.add_argument("--curiosity", type=float, default=1.0, help="weight of the intrinsic rewards; 0 is without")
     parser.add_argument("--seed", type=int, default=0, help="seed of the environment and of the weights")
+    add_plot_option(parser)
     args = parser.parse_args()
     if args.steps < 1:
         parser.error(f"--steps is at least 1, not {args.steps}")

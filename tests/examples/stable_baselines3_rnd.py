@@ -6,7 +6,7 @@ Random Network Distillation (Burda et al., 2018, https://arxiv.org/abs/1810.1289
 reaching what a network cannot predict yet, which leads it on to where it has seldom been.
 
     python tests/examples/stable_baselines3_rnd.py
-    python tests/examples/stable_baselines3_rnd.py --seeds 5 6 --steps 60000
+    python tests/examples/stable_baselines3_rnd.py --seeds 5 6 --steps 60000 --plot curves.pdf
 
 This example needs the extra sb3: pip install -e '.[sb3]'
 
@@ -22,7 +22,6 @@ The success rate is that of the last 100 episodes of training, in which actions 
 same numbers on the same machine, whichever other seeds run.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,16 +36,15 @@ try:
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.logger import KVWriter, Logger
     from stable_baselines3.common.running_mean_std import RunningMeanStd
-    from stable_baselines3.common.utils import LinearSchedule, safe_mean
-    from tqdm import tqdm
+    from stable_baselines3.common.utils import LinearSchedule
 
     from self_supervised_loss import Learner
+
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from examples.shared import parse_options, print_table, progress_bar, save_plot
+    from modules.rnd import RND
 except ModuleNotFoundError as error:
     sys.exit(f"The package {error.name} is missing. This example needs the extra sb3: pip install -e '.[sb3]'")
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from examples.options import whole_number
-from modules.rnd import RND
 
 ARMS = {"with RND": True, "without RND": False}
 
@@ -92,7 +90,7 @@ class RNDCallback(BaseCallback):
         self._train(new_obs)
         self.logger.record("rnd/intrinsic_reward", intrinsic_rewards.mean())
         for name, value in self.learner.metrics.reduce()["rnd"].items():
-            self.logger.record(f"rnd/{name}", value.item())
+            self.logger.record(f"rnd/{name}", float(value))
 
     def _normalised_rewards(self, new_obs: torch.Tensor) -> np.ndarray:
         fwd_out = self.learner.module["rnd"]({"new_obs": new_obs})
@@ -113,15 +111,19 @@ class RNDCallback(BaseCallback):
                 self.optimizer.step()
 
 
-class ProgressBar(KVWriter):
-    """Shows in one line what SB3's logger would print as tables."""
+class Progress(KVWriter):
+    """Keeps what SB3's logger would print as tables, and shows some of it in a progress bar."""
 
-    def __init__(self, bar: tqdm) -> None:
+    def __init__(self, bar: Any) -> None:
         self.bar = bar
+        self.history: list[dict[str, Any]] = []
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        rnd_metrics = {key: f"{value:.1e}" for key, value in key_values.items() if key.startswith("rnd/")}
-        self.bar.set_postfix({"success": f"{key_values['rollout/ep_rew_mean']:.0%}", **rnd_metrics}, refresh=False)
+        self.history.append({**key_values})
+        shown = f"success {key_values['rollout/ep_rew_mean']:.0%}"  # The one reward, of 1, lies at the goal.
+        if "rnd/predictor_loss" in key_values:
+            shown += f", predictor loss {key_values['rnd/predictor_loss']:.2g}"
+        self.bar.set_postfix_str(shown, refresh=False)
         self.bar.update(step - self.bar.n)
 
 
@@ -150,45 +152,46 @@ def make_model(seed: int) -> PPO:
     return model
 
 
-def train(seed: int, num_steps: int, *, with_rnd: bool) -> PPO:
-    """Trains PPO from scratch. The number of steps is rounded up to whole rollouts."""
+def train(seed: int, num_steps: int, *, with_rnd: bool) -> tuple[PPO, list[dict[str, Any]]]:
+    """Trains PPO from scratch, and returns it with what was logged after each rollout."""
     model = make_model(seed)  # seeds torch too, and with it the weights of RND
     callback = RNDCallback(RND(obs_size=model.observation_space.shape[0])) if with_rnd else None
     rollout_size = model.n_envs * model.n_steps
     num_steps = -(-num_steps // rollout_size) * rollout_size
     description = f"seed {seed} {'with' if with_rnd else 'without'} RND"
-    with tqdm(total=num_steps, desc=description, unit=" steps") as bar:
-        model.set_logger(Logger(folder=None, output_formats=[ProgressBar(bar)]))
+    with progress_bar(num_steps, description) as bar:
+        progress = Progress(bar)
+        model.set_logger(Logger(folder=None, output_formats=[progress]))
         model.learn(num_steps, callback)
     model.env.close()
-    return model
-
-
-def success_rate(model: PPO) -> float:
-    """Returns the share of the last 100 episodes that ended at the goal, where the one reward of 1 lies."""
-    return safe_mean([episode["r"] for episode in model.ep_info_buffer])
+    return model, progress.history
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains with and without RND, and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    seed, steps = whole_number(0, 2**32 - 1), whole_number(1, 10**9)
-    parser.add_argument("--seeds", type=seed, nargs="+", default=[0, 1, 2, 3, 4], help="default: 0 1 2 3 4")
-    parser.add_argument("--steps", type=steps, default=40_000, help="of each run; default: 40000")
-    options = parser.parse_args(argv)
+    options = parse_options(__doc__, num_seeds=5, num_steps=40_000, argv=argv)
 
     torch.set_num_threads(1)  # The networks are so small that more threads only wait for each other.
-    rates = {
-        (seed, arm): success_rate(train(seed, options.steps, with_rnd=with_rnd))
-        for seed in options.seeds
-        for arm, with_rnd in ARMS.items()
-    }
-
-    print("\nsuccess rate   ", *(f"{arm:>13}" for arm in ARMS))
+    rows: list[list[str]] = []
+    curves: dict[str, list[list[float]]] = {arm: [] for arm in ARMS}
     for seed in options.seeds:
-        print(f"seed {seed:<10}", *(f"{rates[seed, arm]:>13.0%}" for arm in ARMS))
-    solved = (f"{sum(rates[seed, arm] > 0.9 for seed in options.seeds)} of {len(options.seeds)}" for arm in ARMS)
-    print("above 90%      ", *(f"{count:>13}" for count in solved))
+        histories = [train(seed, options.steps, with_rnd=with_rnd)[1] for with_rnd in ARMS.values()]
+        for arm, history in zip(ARMS, histories, strict=True):
+            curves[arm].append([metrics["rollout/ep_rew_mean"] for metrics in history])
+        success = (f"{curves[arm][-1][-1]:.0%}" for arm in ARMS)
+        rows.append([f"seed {seed}", *success, f"{histories[0][-1]['rnd/predictor_loss']:.2g}"])
+    solved = (f"{sum(curve[-1] > 0.9 for curve in curves[arm])} of {len(options.seeds)}" for arm in ARMS)
+    print_table(["success rate", *ARMS, "predictor loss"], [*rows, ["above 90%", *solved]])
+    if options.plot:
+        save_plot(
+            options.plot,
+            [metrics["time/total_timesteps"] for metrics in history],
+            curves,
+            title="Stable-Baselines3's PPO on FrozenLake 8x8",
+            xlabel="steps",
+            ylabel="success rate of the last 100 episodes",
+            ylim=(-0.02, 1.02),
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """The JAX example runs and learns."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 from examples import jax_world_model
@@ -31,10 +33,14 @@ def test_the_loss_is_the_one_that_the_module_brings() -> None:
     assert loss == sum(metrics["world_model"].values())
 
 
-def test_the_program_shows_its_progress_and_a_row_per_seed() -> None:
-    command = [sys.executable, "-W", "error", jax_world_model.__file__, "--seeds", "0", "3", "--steps", "2"]
+def test_the_program_shows_its_progress_and_a_row_per_seed_and_plots_it(tmp_path: Path) -> None:
+    plot = tmp_path / "curves.svg"
+    options = ["--seeds", "0", "3", "--steps", "40", "--plot", str(plot)]
+
+    command = [sys.executable, "-W", "error", jax_world_model.__file__, *options]
     completed = subprocess.run(command, capture_output=True, text=True)
 
     assert completed.returncode == 0, completed.stderr
-    assert "seed 3: 100%" in completed.stderr
+    assert re.search(r"seed 3 100%, prediction error \d\S+ \|", completed.stderr)
+    assert plot.read_text().count("stroke-opacity: 0.4") == 4
     assert [line.split()[0] for line in completed.stdout.splitlines() if line] == ["seed", "0", "3"]

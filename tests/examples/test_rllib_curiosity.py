@@ -12,14 +12,15 @@ PROGRAM = Path(__file__).with_name("rllib_curiosity.py")
 
 
 @pytest.mark.parametrize("num_learners", ["0", "2"])
-def test_it_shows_its_progress(num_learners):
-    command = [sys.executable, PROGRAM, "--steps", "2000", "--num-learners", num_learners]
+def test_it_shows_its_progress_and_plots_it(num_learners, tmp_path):
+    plot = tmp_path / "curves.svg"
+    command = [sys.executable, PROGRAM, "--steps", "2000", "--num-learners", num_learners, "--plot", plot]
     finished = subprocess.run(command, capture_output=True, text=True)
 
     assert finished.returncode == 0, finished.stderr
-    first, last = finished.stdout.splitlines()
-    assert re.fullmatch(r" +1,\d+ steps +success +\d+% +forward loss \d\.\d+ +inverse loss \d\.\d+", first)
-    assert re.fullmatch(r" +2,\d+ steps +success +\d+% +forward loss \d\.\d+ +inverse loss \d\.\d+", last)
+    assert re.search(r"seed 0 100%, success \d+%, inverse loss \d\S+ \|", finished.stderr)
+    assert re.search(r"^seed 0 +\d+% +\d\S+ +\d\S+$", finished.stdout, re.MULTILINE)
+    assert plot.read_text().count("stroke-opacity: 0.4") == 1
 
 
 @pytest.fixture

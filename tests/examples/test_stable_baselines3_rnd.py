@@ -30,14 +30,17 @@ def learn(callback):
     return recorder.history
 
 
-def test_the_program_solves_the_task_with_rnd_only(capsys):
-    main(["--seeds", "0"])
+def test_the_program_solves_the_task_with_rnd_only_and_plots_it(tmp_path, capsys):
+    plot = tmp_path / "curves.svg"
+
+    main(["--seeds", "0", "--plot", str(plot)])
 
     output = capsys.readouterr()
-    assert re.search(r"^seed 0 +(9[1-9]|100)% +0%$", output.out, re.MULTILINE)
+    assert re.search(r"^seed 0 +(9[1-9]|100)% +0% +\d\S+$", output.out, re.MULTILINE)
     assert re.search(r"^above 90% +1 of 1 +0 of 1$", output.out, re.MULTILINE)
-    assert re.search(r"seed 0 with RND: 100%.* success=\d+%, rnd/intrinsic_reward=.*, rnd/predictor_loss=", output.err)
-    assert re.search(r"seed 0 without RND: 100%.* success=0%\]", output.err)
+    assert re.search(r"seed 0 with RND 100%, success \d+%, predictor loss \d\S+ \|", output.err)
+    assert "seed 0 without RND 100%, success 0% |" in output.err
+    assert plot.read_text().count("stroke-opacity: 0.4") == 2
 
 
 def test_what_the_module_logs_goes_to_the_logger_of_sb3():
@@ -118,7 +121,7 @@ def test_ppo_learns_from_the_sum_of_both_rewards(rollout):
 
 def test_the_same_seed_gives_the_same_numbers_whatever_ran_before():
     def weights(seed):
-        return torch.nn.utils.parameters_to_vector(train(seed, 2048, with_rnd=True).policy.parameters())
+        return torch.nn.utils.parameters_to_vector(train(seed, 2048, with_rnd=True)[0].policy.parameters())
 
     of_seed_0 = weights(0)
 

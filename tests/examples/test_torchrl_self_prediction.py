@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,14 +137,19 @@ def test_the_average_return_is_that_of_the_first_episodes(modules: nn.ModuleDict
     assert example.evaluate_policy(policy, seed=0) == pytest.approx(sum(lengths) / len(lengths))
 
 
-def test_the_program_shows_its_progress_and_a_row_per_seed(capsys: pytest.CaptureFixture[str]) -> None:
-    example.main(["--seeds", "0", "3", "--steps", "1"])
+def test_the_program_shows_its_progress_and_a_row_per_seed_and_plots_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plot = tmp_path / "curves.svg"
+
+    example.main(["--seeds", "0", "3", "--steps", "1", "--plot", str(plot)])
 
     output = capsys.readouterr()
-    assert re.search(r"seed 3: 100%.* 1024/1024 .*return \d+, prediction loss \d\.\d{4}", output.err)
+    assert re.search(r"seed 3 100%, return \d+, prediction loss \d\S+ \|", output.err)
     header, *rows = output.out.strip().splitlines()
     assert re.split("  +", header) == [
         "seed", "average return", "loss before", "loss after", "variance before", "variance after",
     ]  # fmt: skip
     assert [row.split()[0] for row in rows] == ["0", "3"]
     assert all(len(row) == len(header) for row in rows)
+    assert plot.read_text().count("stroke-opacity: 0.4") == 2

@@ -5,7 +5,7 @@ episode ends after 16, so that plain PPO has nothing to learn from. With the Int
 (2017), https://arxiv.org/abs/1705.05363, the agent is also rewarded for what it cannot predict yet.
 
     python tests/examples/tianshou_curiosity.py
-    python tests/examples/tianshou_curiosity.py --seeds 0 1 --steps 30000
+    python tests/examples/tianshou_curiosity.py --seeds 0 1 --steps 30000 --plot curves.pdf
 
 This example needs the extra tianshou: pip install -e '.[tianshou]'
 
@@ -18,8 +18,8 @@ The success rate is that of 100 episodes after the training, in which actions ar
 the same numbers on the same machine, whichever other seeds run.
 """
 
-import argparse
 import sys
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,20 +37,21 @@ try:
     from tianshou.data.types import LogpOldProtocol, RolloutBatchProtocol
     from tianshou.env import DummyVectorEnv
     from tianshou.trainer import OnPolicyTrainerParams
+    from tianshou.utils import LazyLogger
     from tianshou.utils.net.common import Net
     from tianshou.utils.net.discrete import DiscreteActor, DiscreteCritic
     from tianshou.utils.torch_utils import torch_device
     from torch import nn
 
     from self_supervised_loss import Learner
+
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from examples.shared import parse_options, print_table, progress_bar, save_plot
+    from modules.icm import ICM
 except ModuleNotFoundError as error:
     sys.exit(
         f"The package {error.name} is missing. This example needs the extra tianshou: pip install -e '.[tianshou]'"
     )
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from examples.options import whole_number
-from modules.icm import ICM
 
 ARMS = {"with curiosity": True, "without curiosity": False}
 NUM_ENVS = 32
@@ -88,7 +89,7 @@ class PPOWithCuriosity(PPO):
                 losses = self.learner.compute_losses(fwd_out={"icm": self.icm(transitions)}, batch={"icm": transitions})
                 self.icm_optim.step(losses["icm"])
         for name, value in self.learner.metrics.reduce()["icm"].items():
-            setattr(stats, f"icm_{name}", value.item())
+            setattr(stats, f"icm_{name}", float(value))
         return stats
 
     def _transitions(self, batch: RolloutBatchProtocol) -> dict[str, torch.Tensor]:
@@ -97,25 +98,54 @@ class PPOWithCuriosity(PPO):
         return {name: to_torch(column, torch.float32, device) for name, column in columns.items()}
 
 
-def train(seed: int, num_steps: int, *, curiosity: bool) -> PPO:
-    """Trains PPO from scratch, with or without curiosity."""
+class Progress(LazyLogger):
+    """Keeps what Tianshou logs after each rollout, and shows it in a progress bar."""
+
+    def __init__(self, bar: Any) -> None:
+        super().__init__()
+        self.bar = bar
+        self.successes: deque[bool] = deque(maxlen=100)
+        self.losses: dict[str, float] = {}
+        self.history: list[dict[str, float]] = []
+
+    def log_update_data(self, log_data: dict[str, Any], step: int) -> None:  # before log_training_data
+        self.losses = {name: loss for name, loss in log_data["smoothed_loss"].items() if name.startswith("icm_")}
+
+    def log_training_data(self, log_data: dict[str, Any], step: int) -> None:
+        self.successes.extend(log_data["returns"] > 0)
+        success_rate = sum(self.successes) / len(self.successes)
+        self.history.append({"steps": step, "success_rate": success_rate, **self.losses})
+        shown = f"success {success_rate:.0%}"
+        if self.losses:
+            shown += f", inverse loss {self.losses['icm_inverse_loss']:.2g}"
+        self.bar.set_postfix_str(shown, refresh=False)
+        self.bar.update(step - self.bar.n)
+
+
+def train(seed: int, num_steps: int, *, curiosity: bool) -> tuple[PPO, list[dict[str, float]]]:
+    """Trains PPO from scratch, and returns it with what was logged after each rollout."""
     torch.manual_seed(seed)
     np.random.seed(seed)  # Tianshou shuffles minibatches with it.
     algorithm = make_algorithm(num_steps, curiosity=curiosity)
     envs = DummyVectorEnv([frozen_lake] * NUM_ENVS)
     envs.seed(seed)
-    algorithm.run_training(
-        OnPolicyTrainerParams(
-            training_collector=Collector(algorithm.policy, envs, VectorReplayBuffer(ROLLOUT_STEPS, NUM_ENVS)),
-            max_epochs=1,
-            epoch_num_steps=num_steps,
-            collection_step_num_env_steps=ROLLOUT_STEPS,
-            batch_size=256,
-            update_step_num_repetitions=4,
+    total = -(-num_steps // ROLLOUT_STEPS) * ROLLOUT_STEPS
+    with progress_bar(total, f"seed {seed} {'with' if curiosity else 'without'} curiosity") as bar:
+        progress = Progress(bar)
+        algorithm.run_training(
+            OnPolicyTrainerParams(
+                training_collector=Collector(algorithm.policy, envs, VectorReplayBuffer(ROLLOUT_STEPS, NUM_ENVS)),
+                max_epochs=1,
+                epoch_num_steps=num_steps,
+                collection_step_num_env_steps=ROLLOUT_STEPS,
+                batch_size=256,
+                update_step_num_repetitions=4,
+                logger=progress,
+                show_progress=False,
+            )
         )
-    )
     envs.close()
-    return algorithm
+    return algorithm, progress.history
 
 
 def success_rate(policy: Policy) -> float:
@@ -161,31 +191,36 @@ def frozen_lake() -> gym.Env[Any, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Trains with and without curiosity, and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--seeds", type=whole_number(0, 2**32 - 1), nargs="+", default=[*range(5)], help="default: 0 1 2 3 4"
-    )
-    parser.add_argument(
-        "--steps",
-        type=whole_number(1, 10**9),
-        default=51_200,
-        help="of each run, in whole rollouts of 1024, default: 51200",
-    )
-    args = parser.parse_args(argv)
+    options = parse_options(__doc__, num_seeds=5, num_steps=51_200, argv=argv)
 
     torch.set_num_threads(1)  # The networks are so small that more threads only wait for each other.
-    success: dict[str, list[float]] = {arm: [] for arm in ARMS}
-    for seed in args.seeds:
+    rates: dict[str, list[float]] = {arm: [] for arm in ARMS}
+    curves: dict[str, list[list[float]]] = {arm: [] for arm in ARMS}
+    losses: list[list[str]] = []
+    for seed in options.seeds:
         for arm, curiosity in ARMS.items():
-            print(f"\nseed {seed} {arm}", file=sys.stderr, flush=True)  # Tianshou's progress bar comes below.
-            algorithm = train(seed, args.steps, curiosity=curiosity)
-            success[arm].append(success_rate(algorithm.policy))
+            algorithm, history = train(seed, options.steps, curiosity=curiosity)
+            rates[arm].append(success_rate(algorithm.policy))
+            curves[arm].append([metrics["success_rate"] for metrics in history])
+            if curiosity:
+                losses.append([f"{history[-1][name]:.2g}" for name in ("icm_forward_loss", "icm_inverse_loss")])
 
-    print("\nsuccess rate", *(f"{arm:>17}" for arm in ARMS))
-    for seed, *rates in zip(args.seeds, *success.values(), strict=True):
-        print(f"seed {seed:<7}", *(f"{rate:>17.0%}" for rate in rates))
-    solved = (f"{sum(rate > 0.9 for rate in rates)} of {len(rates)}" for rates in success.values())
-    print("above 90%   ", *(f"{count:>17}" for count in solved))
+    rows = [
+        [f"seed {seed}", *(f"{rates[arm][nth]:.0%}" for arm in ARMS), *losses[nth]]
+        for nth, seed in enumerate(options.seeds)
+    ]
+    solved = (f"{sum(rate > 0.9 for rate in rates[arm])} of {len(options.seeds)}" for arm in ARMS)
+    print_table(["success rate", *ARMS, "forward loss", "inverse loss"], [*rows, ["above 90%", *solved]])
+    if options.plot:
+        save_plot(
+            options.plot,
+            [metrics["steps"] for metrics in history],
+            curves,
+            title="Tianshou's PPO on FrozenLake 8x8",
+            xlabel="steps",
+            ylabel="success rate of the last 100 episodes",
+            ylim=(-0.02, 1.02),
+        )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ learner's, and that of the representation (`tests/modules/self_prediction.py`), 
 Gymnasium's CartPole-v1. This example needs the extra torchrl: pip install -e '.[torchrl]'
 
     python tests/examples/torchrl_self_prediction.py
-    python tests/examples/torchrl_self_prediction.py --seeds 0 1 --steps 60000
+    python tests/examples/torchrl_self_prediction.py --seeds 0 1 --steps 60000 --plot curves.pdf
 
 Where to look: `as_batch` puts what each module learns from into one `TensorDict`. What the replay buffer samples of it
 goes through `compute_losses` as it is.
@@ -17,7 +17,6 @@ random policy that were not trained on. A variance near 0 would mean that all ob
 The same seed gives the same numbers on the same machine, whichever other seeds run.
 """
 
-import argparse
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -47,15 +46,14 @@ try:
     from torchrl.modules import MLP, ActorValueOperator, ProbabilisticActor, ValueOperator
     from torchrl.objectives import ClipPPOLoss
     from torchrl.objectives.value import GAE
-    from tqdm import tqdm
 
     from self_supervised_loss import Learner
+
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from examples.shared import parse_options, print_table, progress_bar, save_plot
+    from modules.self_prediction import SelfPrediction
 except ModuleNotFoundError as error:
     sys.exit(f"The package {error.name} is missing. This example needs the extra torchrl: pip install -e '.[torchrl]'")
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from examples.options import whole_number
-from modules.self_prediction import SelfPrediction
 
 NUM_ENVS = 8
 STEPS_PER_ROLLOUT = 1024  # in all environments together
@@ -77,6 +75,8 @@ class Result(NamedTuple):
     loss_after: float
     variance_before: float
     variance_after: float
+    returns: list[float]
+    """Average returns of the last 20 episodes, after each rollout."""
 
 
 class PPOLearner(Learner[torch.Tensor]):
@@ -95,7 +95,7 @@ class PPOLearner(Learner[torch.Tensor]):
         terms = self.ppo_loss(batch.copy().update(fwd_out))
         losses = {name: terms[name] for name in ("loss_objective", "loss_critic", "loss_entropy")}
         self.metrics.log_dict(losses, key=module_id)
-        return sum(losses.values())
+        return torch.stack([*losses.values()]).sum()
 
 
 def train(seed: int, num_steps: int) -> Result:
@@ -120,8 +120,9 @@ def train(seed: int, num_steps: int) -> Result:
     buffer = ReplayBuffer(
         storage=LazyTensorStorage(STEPS_PER_ROLLOUT), sampler=SamplerWithoutReplacement(), batch_size=BATCH_SIZE
     )
-    returns: deque[float] = deque(maxlen=20)
-    with tqdm(total=collector.total_frames, desc=f"seed {seed}", unit=" steps") as progress:
+    last_returns: deque[float] = deque(maxlen=20)
+    returns: list[float] = []
+    with progress_bar(collector.total_frames, f"seed {seed}") as progress:
         for rollout in collector:
             with torch.no_grad():
                 gae(rollout)
@@ -130,13 +131,14 @@ def train(seed: int, num_steps: int) -> Result:
                 for batch in buffer:
                     losses = learner.compute_losses(fwd_out=forward(modules, batch), batch=batch)
                     optimizer.zero_grad()
-                    sum(losses.values()).backward()
+                    torch.stack([*losses.values()]).sum().backward()
                     optimizer.step()
                     modules["representation"].update_target()
 
-            returns.extend(rollout["next", "episode_reward"][rollout["next", "done"]].tolist())
+            last_returns.extend(rollout["next", "episode_reward"][rollout["next", "done"]].tolist())
+            returns.append(sum(last_returns) / len(last_returns))
             loss = learner.metrics.reduce()["representation"]["prediction_loss"]
-            progress.set_postfix_str(f"return {sum(returns) / len(returns):.0f}, prediction loss {loss:.4f}")
+            progress.set_postfix_str(f"return {returns[-1]:.0f}, prediction loss {loss:.2g}", refresh=False)
             progress.update(STEPS_PER_ROLLOUT)
     collector.shutdown()
 
@@ -144,10 +146,11 @@ def train(seed: int, num_steps: int) -> Result:
     return Result(
         seed=seed,
         average_return=evaluate_policy(modules["policy"], seed),
-        loss_before=before["prediction_loss"].item(),
-        loss_after=after["prediction_loss"].item(),
-        variance_before=before["latent_variance"].item(),
-        variance_after=after["latent_variance"].item(),
+        loss_before=float(before["prediction_loss"]),
+        loss_after=float(after["prediction_loss"]),
+        variance_before=float(before["latent_variance"]),
+        variance_after=float(after["latent_variance"]),
+        returns=returns,
     )
 
 
@@ -225,24 +228,31 @@ def evaluate_representation(modules: nn.ModuleDict, batch: TensorDict) -> dict[s
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=whole_number(0, 2**32 - 1), nargs="+", default=[0, 1, 2], help="default: 0 1 2")
-    parser.add_argument(
-        "--steps",
-        type=whole_number(1, 10**9),
-        default=40_000,
-        help=f"of training per seed, rounded up to whole rollouts of {STEPS_PER_ROLLOUT}, default: 40000",
-    )
-    options = parser.parse_args(argv)
+    """Trains, and prints a table."""
+    options = parse_options(__doc__, num_seeds=3, num_steps=40_000, argv=argv)
 
     torch.set_num_threads(1)  # The networks are so small that more threads only wait for each other.
     torchrl_logger.setLevel("WARNING")  # else it writes into the progress bars
     results = [train(seed, options.steps) for seed in options.seeds]
 
-    print("\nseed  average return  loss before  loss after  variance before  variance after")
-    for seed, average_return, *representation in results:
-        columns = zip((11, 10, 15, 14), representation, strict=True)
-        print(f"{seed:>4}  {average_return:>14.0f}", *(f"{value:>{width}.4f}" for width, value in columns), sep="  ")
+    rows = [
+        [f"{seed}", f"{average_return:.0f}", *(f"{value:.4f}" for value in representation)]
+        for seed, average_return, *representation, _ in results
+    ]
+    print_table(
+        ["seed", "average return", "loss before", "loss after", "variance before", "variance after"],
+        rows,
+    )
+    if options.plot:
+        save_plot(
+            options.plot,
+            [STEPS_PER_ROLLOUT * (rollout + 1) for rollout in range(len(results[0].returns))],
+            {"PPO and self-prediction on one encoder": [result.returns for result in results]},
+            title="TorchRL's PPO on CartPole",
+            xlabel="steps",
+            ylabel="average return of the last 20 episodes",
+            ylim=(0, MAX_EPISODE_STEPS),
+        )
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def train(args: argparse.Namespace) -> None:
         save_plot(
             args.plot,
             steps[1:],
-            {f"intrinsic rewards weighed {args.curiosity}": [success]},
+            {f"--curiosity {args.curiosity}": [success]},
             title="RLlib's PPO on FrozenLake 8x8",
             xlabel="steps",
             ylabel="success rate of the last 100 episodes",

@@ -1,6 +1,7 @@
 import inspect
 import re
 from collections import deque
+from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -33,10 +34,11 @@ def test_without_the_marked_lines_the_program_trains_ppo_alone():
     config = plain.Config(total_steps=SHORT.total_steps)
     assert plain.train(config, seed=0, curiosity=True) == train(SHORT, seed=0, curiosity=False)
     assert "ICM" not in vars(plain)
-    assert f"The {len(lines) - len(plain_lines)} lines that end in `# curiosity`" in ppo_curiosity.__doc__
+    for text in (ppo_curiosity.__doc__, Path(__file__).with_name("README.md").read_text()):
+        assert f"The {len(lines) - len(plain_lines)} lines that end in `# curiosity`" in text
 
 
-def test_the_curiosity_module_is_trained_on_its_own_loss_and_the_policy_on_that_of_ppo():
+def test_the_module_is_trained_on_its_own_loss_and_the_policy_on_that_of_ppo():
     first, *_, last = train(SHORT, seed=0, curiosity=True)
 
     assert first["icm"].keys() == {"forward_loss", "inverse_loss"}

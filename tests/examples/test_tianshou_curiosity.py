@@ -1,6 +1,7 @@
 import copy
 import inspect
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,10 +38,11 @@ def test_the_program_solves_the_task_with_curiosity_only_and_plots_it(tmp_path, 
     assert plot.read_text().count("stroke-opacity: 0.4") == 2
 
 
-def test_the_docstring_tells_how_many_lines_the_integration_takes():
+def test_the_texts_tell_how_many_lines_the_integration_takes():
     lines = [line for line in inspect.getsource(PPOWithCuriosity).splitlines() if line.strip()]
 
     assert f"It has {len(lines)} lines, counted without blank ones." in tianshou_curiosity.__doc__
+    assert f"A class of {len(lines)} lines" in Path(__file__).with_name("README.md").read_text()
 
 
 def test_the_module_is_trained_on_its_own_loss():
@@ -61,7 +63,7 @@ def test_the_module_is_trained_on_its_own_loss():
     torch.testing.assert_close(vector(algorithm.icm), vector(by_hand))
 
 
-def test_the_policy_is_rewarded_for_what_the_module_cannot_predict_and_the_buffer_stays_as_it_is():
+def test_the_policy_gets_intrinsic_rewards_and_the_buffer_stays_as_it_is():
     algorithm = make_algorithm(1024, curiosity=True)
     buffer = collect(algorithm)
     buffer.rew[:] = 1.0

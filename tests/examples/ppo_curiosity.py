@@ -164,7 +164,7 @@ def train(config: Config, *, seed: int, curiosity: bool) -> list[dict[str, Any]]
                         batch=dict.fromkeys(modules, minibatch),
                     )
                     optimizer.zero_grad()
-                    torch.stack([*losses.values()]).sum().backward()
+                    torch.autograd.backward([*losses.values()])
                     optimizer.step()
 
             learner.metrics.log_value("success_rate", sum(successes) / len(successes), reduce="item")

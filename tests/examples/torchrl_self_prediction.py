@@ -131,7 +131,7 @@ def train(seed: int, num_steps: int) -> Result:
                 for batch in buffer:
                     losses = learner.compute_losses(fwd_out=forward(modules, batch), batch=batch)
                     optimizer.zero_grad()
-                    torch.stack([*losses.values()]).sum().backward()
+                    torch.autograd.backward([*losses.values()])
                     optimizer.step()
                     modules["representation"].update_target()
 

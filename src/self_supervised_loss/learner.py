@@ -11,6 +11,8 @@ from self_supervised_loss.wrappers import Wrapper, look_into, unwrap
 if TYPE_CHECKING:
     from _typeshed import SupportsKeysAndGetItem
 
+    _Modules = SupportsKeysAndGetItem[ModuleID, Any]
+
 
 class _Metrics(Protocol):  # properties, since pyrefly would compare the parameters of methods
     @property
@@ -36,13 +38,7 @@ class Learner(Generic[TensorT, ConfigT]):
     class that has `module`, `config`, `metrics` and `compute_loss_for_module`.
     """
 
-    def __init__(
-        self,
-        *,
-        module: "SupportsKeysAndGetItem[ModuleID, Any]",
-        config: ConfigT | None = None,
-        metrics: _Metrics | None = None,
-    ) -> None:
+    def __init__(self, *, module: "_Modules", config: ConfigT | None = None, metrics: _Metrics | None = None) -> None:
         """Makes a learner of these modules.
 
         Args:

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import lightning_fabric
 import pytest
 import torch
-from lightning_fabric import Fabric
+from lightning.fabric import Fabric
 from modules.icm import ICM
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -43,6 +44,10 @@ def fabric(module: nn.Module) -> Any:
     return Fabric(accelerator="cpu", devices=1).setup(module)
 
 
+def fabric_of_its_own_package(module: nn.Module) -> Any:
+    return lightning_fabric.Fabric(accelerator="cpu", devices=1).setup(module)
+
+
 def fabric_with_optimizer(module: nn.Module) -> Any:
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
     return Fabric(accelerator="cpu", devices=1).setup(module, optimizer)[0]
@@ -59,6 +64,7 @@ WRAPPERS: dict[str, Callable[[nn.Module], Any]] = {
     "AveragedModel": AveragedModel,
     "fully_shard": sharded,
     "Fabric": fabric,
+    "Fabric of lightning_fabric": fabric_of_its_own_package,
     "Fabric with an optimizer": fabric_with_optimizer,
     "Fabric around torch.compile": lambda module: fabric(compiled(module)),
     "torch.compile around Fabric": lambda module: compiled(fabric(module)),

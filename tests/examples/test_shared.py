@@ -15,6 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.* inherits from WeightUpdaterBa
 PROGRAMS = {  # the extra of each, and a package that is in no other
     "jax_world_model": ("jax", "flax"),
     "ppo_curiosity": ("examples", "gymnasium"),
+    "rsl_rl_rnd": ("rsl_rl", "rsl_rl.env"),
     "stable_baselines3_rnd": ("sb3", "stable_baselines3"),
     "tianshou_curiosity": ("tianshou", "tianshou.algorithm"),
     "torchrl_self_prediction": ("torchrl", "tensordict"),

@@ -1,0 +1,54 @@
+"""In each of RLlib's algorithms, a module beside the policy gets data and learns, as it would with our `Learner`."""
+
+import math
+
+import pytest
+import torch
+from ray.rllib.algorithms.ppo import PPOConfig
+from rllib.algorithms import OFFLINE, ONLINE, algorithm_config, equal_weights, train_until_compared
+from rllib.training import ray_cluster, running
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
+    pytest.mark.filterwarnings("ignore:Using a target size:UserWarning"),  # in the loss of RLlib's TQC
+    # JAX, once another test has imported it, warns whenever Ray starts a process.
+    pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    with ray_cluster():
+        yield
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Episodes of both environments, recorded by RLlib."""
+    directory = tmp_path_factory.mktemp("recorded")
+    for env in ("CartPole-v1", "Pendulum-v1"):
+        config = (
+            PPOConfig()
+            .environment(env)
+            .env_runners(num_env_runners=0, batch_mode="complete_episodes", rollout_fragment_length=400)
+            .offline_data(output=str(directory / env), output_write_episodes=True)
+        )
+        config.build_algo().env_runner.sample()
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("name", "num_learners"),
+    [*((name, 0) for name in (*ONLINE, *OFFLINE)), ("PPO", 2), ("IMPALA", 2)],
+)
+def test_the_module_beside_the_policy_learns(name, num_learners, recorded):
+    with running(algorithm_config(name, num_learners=num_learners, recorded=recorded).build_algo()) as algorithm:
+        before = equal_weights(algorithm)
+        of_module = train_until_compared(algorithm)
+        after = equal_weights(algorithm)
+
+    assert of_module["num_compared"] > 0
+    assert math.isfinite(of_module["total_loss"])
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if name.startswith("predictor_net")}
+    assert before.keys() - changed == {name for name in before if name.startswith("target_net")} > set()

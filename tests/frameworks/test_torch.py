@@ -45,7 +45,7 @@ def test_the_gradients_are_those_of_the_losses_computed_by_hand(modules: nn.Modu
     by_hand = {
         "policy": nn.functional.cross_entropy(policy(batch["obs"]), batch["actions"]),
         "icm": 0.2 * judged["intrinsic_rewards"].mean()
-        + 0.8 * nn.functional.cross_entropy(judged["action_logits"], batch["actions"]),
+        + 0.8 * nn.functional.cross_entropy(judged["action_logits"], batch["actions"], reduction="none").mean(),
     }
     expected = torch.autograd.grad(sum(by_hand.values()), list(modules.parameters()))
 

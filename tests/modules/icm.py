@@ -40,10 +40,11 @@ class ICM(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         """Judges transitions.
 
         Args:
-            batch: `"obs"` and `"new_obs"`, of shape `(B, obs_size)`, and `"actions"`, integers of shape `(B,)`.
+            batch: `"obs"` and `"new_obs"`, of shape `(B, obs_size)` or `(B, T, obs_size)`, and `"actions"`, integers
+                of shape `(B,)` or `(B, T)`.
 
         Returns:
-            `"intrinsic_rewards"`, of shape `(B,)`, and `"action_logits"`, of shape `(B, num_actions)`.
+            `"intrinsic_rewards"`, of the shape of the actions, and `"action_logits"`, with `num_actions` behind it.
         """
         phi, next_phi = self.feature_net(batch["obs"]), self.feature_net(batch["new_obs"])
         actions = F.one_hot(batch["actions"].long(), self.num_actions).to(phi)
@@ -63,12 +64,23 @@ class ICM(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         fwd_out: dict[str, torch.Tensor],
         **kwargs: Any,
     ) -> torch.Tensor:
-        """Weighs the error of the forward model against that of the inverse model."""
-        forward_loss = fwd_out["intrinsic_rewards"].mean()
-        inverse_loss = F.cross_entropy(fwd_out["action_logits"], batch["actions"].long())
+        """Weighs the error of the forward model against that of the inverse model.
+
+        Where the batch has a `"loss_mask"`, of the shape of the actions, only what it counts is learnt from.
+        """
+        logits, loss_mask = fwd_out["action_logits"].movedim(-1, 1), batch.get("loss_mask")
+        forward_loss = _mean(fwd_out["intrinsic_rewards"], loss_mask)
+        inverse_loss = _mean(F.cross_entropy(logits, batch["actions"].long(), reduction="none"), loss_mask)
         learner.metrics.log_dict({"forward_loss": forward_loss, "inverse_loss": inverse_loss}, key=module_id)
         return self.beta * forward_loss + (1 - self.beta) * inverse_loss
 
 
 def _mlp(in_size: int, hidden_size: int, out_size: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(in_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, out_size))
+
+
+def _mean(values: torch.Tensor, loss_mask: torch.Tensor | None) -> torch.Tensor:
+    """Averages over what the mask, if there is one, counts. It is False for padding and for artificial rows."""
+    if loss_mask is None:
+        return values.mean()
+    return torch.where(loss_mask, values, 0).sum() / loss_mask.sum().clamp(min=1)

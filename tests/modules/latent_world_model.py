@@ -38,10 +38,11 @@ class LatentWorldModel(nnx.Module, SelfSupervisedLossAPI[jax.Array]):
         """Predicts one step.
 
         Args:
-            batch: `"obs"`, of shape `(B, obs_size)`, and `"actions"`, integers of shape `(B,)`.
+            batch: `"obs"`, of shape `(B, obs_size)` or `(B, T, obs_size)`, and `"actions"`, integers of shape `(B,)`
+                or `(B, T)`.
 
         Returns:
-            `"predicted_obs"` and `"predicted_new_obs"`, both of shape `(B, obs_size)`.
+            `"predicted_obs"` and `"predicted_new_obs"`, both of the shape of the observations.
         """
         latent = self.encoder(batch["obs"])
         actions = jax.nn.one_hot(batch["actions"], self.num_actions)
@@ -58,9 +59,13 @@ class LatentWorldModel(nnx.Module, SelfSupervisedLossAPI[jax.Array]):
         fwd_out: dict[str, jax.Array],
         **kwargs: Any,
     ) -> jax.Array:
-        """Adds the error of the prediction to that of the reconstruction."""
-        prediction_error = jnp.square(fwd_out["predicted_new_obs"] - batch["new_obs"]).mean()
-        reconstruction_error = jnp.square(fwd_out["predicted_obs"] - batch["obs"]).mean()
+        """Adds the error of the prediction to that of the reconstruction.
+
+        Where the batch has a `"loss_mask"`, of the shape of the actions, only what it counts is learnt from.
+        """
+        loss_mask = batch.get("loss_mask")
+        prediction_error = _mean(jnp.square(fwd_out["predicted_new_obs"] - batch["new_obs"]), loss_mask)
+        reconstruction_error = _mean(jnp.square(fwd_out["predicted_obs"] - batch["obs"]), loss_mask)
         learner.metrics.log_dict(
             {"prediction_error": prediction_error, "reconstruction_error": reconstruction_error}, key=module_id
         )
@@ -71,3 +76,10 @@ def _mlp(in_size: int, hidden_size: int, out_size: int, rngs: nnx.Rngs) -> nnx.S
     return nnx.Sequential(
         nnx.Linear(in_size, hidden_size, rngs=rngs), nnx.relu, nnx.Linear(hidden_size, out_size, rngs=rngs)
     )
+
+
+def _mean(errors: jax.Array, loss_mask: jax.Array | None) -> jax.Array:
+    """Averages over what the mask, if there is one, counts. It is False for padding and for artificial rows."""
+    if loss_mask is None:
+        return errors.mean()
+    return jnp.sum(errors, where=loss_mask[..., None]) / jnp.maximum(loss_mask.sum(), 1) / errors.shape[-1]

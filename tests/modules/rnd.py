@@ -42,10 +42,11 @@ class RND(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         """Judges the observations that transitions led to.
 
         Args:
-            batch: `"new_obs"`, of shape `(B, obs_size)`. Observations of different scales are to be normalised.
+            batch: `"new_obs"`, of shape `(B, obs_size)` or `(B, T, obs_size)`. Observations of different scales are
+                to be normalised.
 
         Returns:
-            `"intrinsic_rewards"`, of shape `(B,)`.
+            `"intrinsic_rewards"`, of shape `(B,)` or `(B, T)`.
         """
         error = self.predictor_net(batch["new_obs"]) - self.target_net(batch["new_obs"])
         return {"intrinsic_rewards": error.pow(2).mean(dim=-1)}
@@ -60,7 +61,17 @@ class RND(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         fwd_out: dict[str, torch.Tensor],
         **kwargs: Any,
     ) -> torch.Tensor:
-        """Averages the errors of the predictor."""
-        predictor_loss = fwd_out["intrinsic_rewards"].mean()
+        """Averages the errors of the predictor.
+
+        Where the batch has a `"loss_mask"`, of the shape of the rewards, only what it counts is learnt from.
+        """
+        predictor_loss = _mean(fwd_out["intrinsic_rewards"], batch.get("loss_mask"))
         learner.metrics.log_dict({"predictor_loss": predictor_loss}, key=module_id)
         return predictor_loss
+
+
+def _mean(values: torch.Tensor, loss_mask: torch.Tensor | None) -> torch.Tensor:
+    """Averages over what the mask, if there is one, counts. It is False for padding and for artificial rows."""
+    if loss_mask is None:
+        return values.mean()
+    return torch.where(loss_mask, values, 0).sum() / loss_mask.sum().clamp(min=1)

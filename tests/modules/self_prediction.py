@@ -34,7 +34,8 @@ class SelfPrediction(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         """Takes the encoder, which is shared and not copied, and builds the other networks.
 
         Args:
-            encoder: Maps observations of shape `(B, ...)` to latents of shape `(B, latent_size)`.
+            encoder: Maps observations of shape `(B, ...)` to latents of shape `(B, latent_size)`. For batches with a
+                time dimension it also maps `(B, T, ...)` to `(B, T, latent_size)`.
             latent_size: The size of a latent.
             num_actions: The number of discrete actions.
             hidden_size: The width of the hidden layers.
@@ -54,11 +55,12 @@ class SelfPrediction(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         """Predicts the projections of the next latents.
 
         Args:
-            batch: `"obs"` and `"new_obs"`, of shape `(B, ...)`, and `"actions"`, integers of shape `(B,)`.
+            batch: `"obs"` and `"new_obs"`, of shape `(B, ...)` or `(B, T, ...)`, and `"actions"`, integers of shape
+                `(B,)` or `(B, T)`.
 
         Returns:
-            `"latents"`, of shape `(B, latent_size)`, and `"predictions"` and `"targets"`, of shape
-            `(B, projection_size)`.
+            `"latents"`, of the shape of the actions with `latent_size` behind it, and `"predictions"` and
+            `"targets"`, with `projection_size`.
         """
         latents = self.encoder(batch["obs"])
         actions = F.one_hot(batch["actions"].long(), self.num_actions).to(latents)
@@ -82,9 +84,12 @@ class SelfPrediction(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         """Returns how far predictions and targets are from having one direction: 0 is perfect, 1 is unrelated.
 
         The variance of the latents, averaged over their components, is logged too. It goes to 0 where they collapse.
+        Where the batch has a `"loss_mask"`, of the shape of the actions, only what it counts is compared.
         """
-        loss = 1 - F.cosine_similarity(fwd_out["predictions"], fwd_out["targets"], dim=-1).mean()
-        latent_variance = fwd_out["latents"].var(dim=0).mean()
+        loss_mask, latents = batch.get("loss_mask"), fwd_out["latents"]
+        loss = 1 - _mean(F.cosine_similarity(fwd_out["predictions"], fwd_out["targets"], dim=-1), loss_mask)
+        counted = latents.flatten(end_dim=-2) if loss_mask is None else latents[loss_mask]
+        latent_variance = counted.var(dim=0).mean()
         learner.metrics.log_dict({"prediction_loss": loss, "latent_variance": latent_variance}, key=module_id)
         return loss
 
@@ -98,3 +103,10 @@ class SelfPrediction(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
 
 def _mlp(in_size: int, hidden_size: int, out_size: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(in_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, out_size))
+
+
+def _mean(values: torch.Tensor, loss_mask: torch.Tensor | None) -> torch.Tensor:
+    """Averages over what the mask, if there is one, counts. It is False for padding and for artificial rows."""
+    if loss_mask is None:
+        return values.mean()
+    return torch.where(loss_mask, values, 0).sum() / loss_mask.sum().clamp(min=1)

@@ -27,9 +27,13 @@ class ModulesBeside:
 
     def compute_losses(self, *, fwd_out: dict[str, Any], batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         """Runs the modules that RLlib had no data for, and computes their losses with those of the policies."""
+        return super().compute_losses(**self.with_modules_beside(fwd_out, batch))
+
+    def with_modules_beside(self, fwd_out: dict[str, Any], batch: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Returns `fwd_out` and `batch` with those of the modules beside the policies."""
         data = {module_id: self.data_beside(module_id, batch) for module_id in self.modules_beside(batch)}
         outputs = {module_id: self.module[module_id].forward_train(data[module_id]) for module_id in data}
-        return super().compute_losses(fwd_out={**fwd_out, **outputs}, batch={**batch, **data})
+        return {"fwd_out": {**fwd_out, **outputs}, "batch": {**batch, **data}}
 
     def modules_beside(self, batch: dict[str, Any]) -> list[str]:
         """Returns the IDs of the modules that are to be trained, but are no policies, and that have no data yet."""
@@ -63,6 +67,18 @@ class ModulesBesideCritic(ModulesBeside):
         for module_id in losses.keys() - self.config.policies:
             self._temp_losses[module_id, "own_loss"] = losses[module_id]
         return losses
+
+
+class ModulesBesideOffline(ModulesBeside):
+    """The same for `OfflineEvaluationRunner`, as `config.evaluation(offline_eval_runner_class=...)`."""
+
+    def compute_eval_losses(self, *, fwd_out: dict[str, Any], batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Evaluates the modules that RLlib had no data for with the policies."""
+        return super().compute_eval_losses(**self.with_modules_beside(fwd_out, batch))
+
+    def should_module_be_updated(self, module_id: str, multi_agent_batch: Any = None) -> bool:
+        """Returns whether a module is to be evaluated."""
+        return True
 
 
 def add_next_obs(observation_space: Any, action_space: Any) -> ConnectorV2:

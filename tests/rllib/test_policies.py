@@ -1,0 +1,140 @@
+"""Policies of RLlib's with all of their loss in the module, and policies with a module beside them."""
+
+import pytest
+import torch
+from modules.actor_critic import ActorCritic
+from modules.actor_critic_rl_module import ActorCriticRLModule
+from modules.icm_rl_module import ICMRLModule
+from modules.rllib_learners import ModulesBeside, add_next_obs
+from modules.rnd_rl_module import RNDRLModule
+from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from ray.rllib.examples.envs.classes.multi_agent import MultiAgentCartPole
+from rllib.training import all_learners, ray_cluster, running
+
+from self_supervised_loss import Learner
+from self_supervised_loss.testing import check_module
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
+    # JAX, once another test has imported it, warns whenever Ray starts a process.
+    pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    with ray_cluster():
+        yield
+
+
+def ppo_config(num_learners=0):
+    num_shares = max(1, num_learners)  # of each batch
+    return (
+        PPOConfig()
+        .env_runners(num_env_runners=0, num_envs_per_env_runner=8)
+        .learners(num_learners=num_learners)
+        .training(
+            train_batch_size_per_learner=1024 // num_shares, minibatch_size=64 // num_shares, num_epochs=1, lr=3e-3
+        )
+        .debugging(seed=0)
+    )
+
+
+@pytest.mark.parametrize("num_learners", [0, 2])
+def test_a_policy_with_all_of_its_loss_in_the_module_learns_under_ppo(num_learners):
+    config = ppo_config(num_learners).environment("CartPole-v1").training(gamma=0.98)
+    config.rl_module(rl_module_spec=RLModuleSpec(module_class=ActorCriticRLModule))
+    with running(config.build_algo()) as algorithm:
+        first, *_, last = [algorithm.train() for _ in range(6)]
+        weights, *others = all_learners(algorithm, lambda learner: learner.module[DEFAULT_MODULE_ID].get_state())
+
+    assert last["env_runners"]["episode_return_mean"] > 2 * first["env_runners"]["episode_return_mean"]
+    assert {"policy_loss", "vf_loss", "entropy"} < last["learners"][DEFAULT_MODULE_ID].keys()
+    assert "mean_kl_loss" not in last["learners"][DEFAULT_MODULE_ID]  # PPO's own loss would log it
+    assert len(others) == max(0, num_learners - 1)
+    assert all((other[name] == weights[name]).all() for other in others for name in weights)
+
+
+def test_the_same_policy_learns_in_our_learner():
+    torch.manual_seed(0)
+    policy = ActorCritic(4, 2)
+    batch = {"obs": torch.randn(32, 4), "actions": torch.randint(2, (32,))}
+    batch |= {"advantages": 2.0 * batch["actions"] - 1, "value_targets": batch["obs"].sum(dim=-1)}
+    check_module(policy, batch=batch, fwd_out=policy(batch))
+    learner, optimizer = Learner(module={"policy": policy}), torch.optim.Adam(policy.parameters(), lr=1e-2)
+
+    for _ in range(200):
+        loss = learner.compute_losses(fwd_out={"policy": policy(batch)}, batch={"policy": batch})["policy"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    fwd_out = policy(batch)
+    assert (fwd_out["action_dist_inputs"].argmax(dim=-1) == 1).all()
+    assert (fwd_out["vf_preds"] - batch["value_targets"]).square().mean() < 0.1
+
+
+class SharedCuriosity(ModulesBeside, PPOTorchLearner):
+    """The module "icm" learns from all policies."""
+
+    def data_beside(self, module_id, batch):
+        shares = [batch["p0"], batch["p1"]]
+        return {name: torch.cat([share[name] for share in shares]) for name in shares[0]}
+
+    def compute_gradients(self, loss_per_module, **kwargs):
+        self.metrics.log_value(("icm", "num_losses"), len(loss_per_module), reduce="max")
+        return super().compute_gradients(loss_per_module, **kwargs)
+
+
+def test_two_policies_share_one_curiosity_module():
+    policies = {"p0", "p1"}
+    icm = RLModuleSpec(
+        module_class=ICMRLModule,
+        observation_space=MultiAgentCartPole({"num_agents": 2}).observation_spaces[0],
+        action_space=MultiAgentCartPole({"num_agents": 2}).action_spaces[0],
+        learner_only=True,
+    )
+    config = (
+        ppo_config()
+        .environment(MultiAgentCartPole, env_config={"num_agents": 2})
+        .env_runners(num_envs_per_env_runner=1)
+        .multi_agent(policies=policies, policy_mapping_fn=lambda agent_id, episode, **kwargs: f"p{agent_id}")
+        .learners(learner_class=SharedCuriosity, learner_connector=add_next_obs)
+        .rl_module(
+            rl_module_spec=MultiRLModuleSpec(rl_module_specs={"icm": icm, "p0": RLModuleSpec(), "p1": RLModuleSpec()})
+        )
+    )
+    with running(config.build_algo()) as algorithm:
+        first, *_, last = [algorithm.train()["learners"] for _ in range(5)]
+
+    assert {"icm", "p0", "p1"} < last.keys()
+    assert last["icm"]["num_losses"] == 3
+    assert last["icm"]["total_loss"] < 0.7 * first["icm"]["total_loss"]
+
+
+class SeesShapes(ModulesBeside, PPOTorchLearner):
+    def data_beside(self, module_id, batch):
+        data = super().data_beside(module_id, batch)
+        assert data["obs"].shape[1:] == data["new_obs"].shape[1:] == (8, 4)  # T, obs_size
+        assert not data["loss_mask"].all()
+        return data
+
+
+@pytest.mark.parametrize("module_class", [ICMRLModule, RNDRLModule])
+def test_a_recurrent_policy_gives_padded_sequences(module_class):
+    recurrent = RLModuleSpec(model_config=DefaultModelConfig(use_lstm=True, lstm_cell_size=16, max_seq_len=8))
+    beside = RLModuleSpec(module_class=module_class, learner_only=True)
+    config = (
+        ppo_config()
+        .environment("CartPole-v1")
+        .learners(learner_class=SeesShapes, learner_connector=add_next_obs)
+        .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs={DEFAULT_MODULE_ID: recurrent, "beside": beside}))
+    )
+    with running(config.build_algo()) as algorithm:
+        first, *_, last = [algorithm.train()["learners"]["beside"] for _ in range(5)]
+
+    assert last["total_loss"] < 0.7 * first["total_loss"]

@@ -6,13 +6,11 @@ import pytest
 import torch
 from ray.rllib.algorithms.ppo import PPOConfig
 from rllib.algorithms import OFFLINE, ONLINE, algorithm_config, equal_weights, train_until_compared
-from rllib.training import ray_cluster, running
+from rllib.training import WARNINGS_OF_RAY, ray_cluster, running
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
+    *WARNINGS_OF_RAY,
     pytest.mark.filterwarnings("ignore:Using a target size:UserWarning"),  # in the loss of RLlib's TQC
-    # JAX, once another test has imported it, warns whenever Ray starts a process.
-    pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning"),
 ]
 
 

@@ -13,16 +13,12 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.examples.envs.classes.multi_agent import MultiAgentCartPole
-from rllib.training import all_learners, ray_cluster, running
+from rllib.training import WARNINGS_OF_RAY, all_learners, ray_cluster, running
 
 from self_supervised_loss import Learner
 from self_supervised_loss.testing import check_module
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
-    # JAX, once another test has imported it, warns whenever Ray starts a process.
-    pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning"),
-]
+pytestmark = WARNINGS_OF_RAY
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -6,13 +6,9 @@ from pathlib import Path
 
 import pytest
 from modules.icm_rl_module import ICMRLModule
-from rllib.training import check_training
+from rllib.training import WARNINGS_OF_RAY, check_training
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
-    # JAX, once another test has imported it, warns whenever Ray starts a process.
-    pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning"),
-]
+pytestmark = WARNINGS_OF_RAY
 on_one_and_on_two_learners = pytest.mark.parametrize("num_learners", [0, 2], ids=["local", "two-remote"])
 
 

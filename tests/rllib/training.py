@@ -4,6 +4,7 @@ import os
 import sys
 from contextlib import contextmanager
 
+import pytest
 import ray
 import torch
 from modules.icm import ICM
@@ -12,6 +13,12 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.examples.learners.classes.intrinsic_curiosity_learners import ICM_MODULE_ID, PPOTorchLearnerWithCuriosity
+
+WARNINGS_OF_RAY = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
+    # JAX, once another test has imported it, warns whenever Ray starts a process.
+    pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning"),
+]
 
 
 @contextmanager

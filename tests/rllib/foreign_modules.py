@@ -1,0 +1,24 @@
+"""Modules that have a loss but do not implement the API, as if they came from somebody else's package."""
+
+import torch
+from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI as RLlibAPI
+from ray.rllib.core.rl_module.torch import TorchRLModule
+
+
+class Autoencoder(TorchRLModule):
+    def setup(self):
+        self.encoder = torch.nn.Linear(self.observation_space.shape[0], 2)
+        self.decoder = torch.nn.Linear(2, self.observation_space.shape[0])
+
+    def _forward_train(self, batch, **kwargs):
+        return {"reconstruction": self.decoder(self.encoder(batch["obs"]))}
+
+    def compute_self_supervised_loss(self, *, learner, module_id, config, batch, fwd_out, **kwargs):
+        return torch.nn.functional.mse_loss(fwd_out["reconstruction"], batch["obs"])
+
+
+class RegisteredHere(Autoencoder):
+    """Registered in its own file, which every process runs that imports the class."""
+
+
+RLlibAPI.register(RegisteredHere)

@@ -19,7 +19,7 @@ from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
-from rllib.training import all_learners
+from rllib.training import all_learners, running
 
 from self_supervised_loss import Learner
 
@@ -68,6 +68,18 @@ def algorithm_config(name, *, num_learners=0, recorded=None):
         .reporting(min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=0)
         .debugging(seed=0)
     )
+
+
+def record(env, directory):
+    """Lets RLlib record whole episodes of a policy that has learnt nothing. This needs `msgpack-numpy`."""
+    config = (
+        PPOConfig()
+        .environment(env)
+        .env_runners(num_env_runners=0, batch_mode="complete_episodes", rollout_fragment_length=400)
+        .offline_data(output=str(directory), output_write_episodes=True)
+    )
+    with running(config.build_algo()) as algorithm:
+        algorithm.env_runner.sample()
 
 
 class Compared:

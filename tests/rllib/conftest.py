@@ -1,8 +1,18 @@
 import pytest
+from rllib.algorithms import record
 from rllib.training import ray_cluster
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster():
     with ray_cluster():
         yield
+
+
+@pytest.fixture(scope="module")
+def recorded(cluster, tmp_path_factory):
+    """Episodes of CartPole-v1 and Pendulum-v1, recorded by RLlib."""
+    directory = tmp_path_factory.mktemp("recorded")
+    for env in ("CartPole-v1", "Pendulum-v1"):
+        record(env, directory / env)
+    return directory

@@ -4,35 +4,14 @@ import math
 
 import pytest
 import torch
-from ray.rllib.algorithms.ppo import PPOConfig
 from rllib.algorithms import OFFLINE, ONLINE, algorithm_config, equal_weights, train_until_compared
-from rllib.training import WARNINGS_OF_RAY, ray_cluster, running
+from rllib.training import WARNINGS_OF_RAY, running
 
 pytestmark = [
     *WARNINGS_OF_RAY,
+    pytest.mark.usefixtures("cluster"),
     pytest.mark.filterwarnings("ignore:Using a target size:UserWarning"),  # in the loss of RLlib's TQC
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster():
-    with ray_cluster():
-        yield
-
-
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    """Episodes of both environments, recorded by RLlib."""
-    directory = tmp_path_factory.mktemp("recorded")
-    for env in ("CartPole-v1", "Pendulum-v1"):
-        config = (
-            PPOConfig()
-            .environment(env)
-            .env_runners(num_env_runners=0, batch_mode="complete_episodes", rollout_fragment_length=400)
-            .offline_data(output=str(directory / env), output_write_episodes=True)
-        )
-        config.build_algo().env_runner.sample()
-    return directory
 
 
 @pytest.mark.parametrize(

@@ -13,18 +13,12 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.examples.envs.classes.multi_agent import MultiAgentCartPole
-from rllib.training import WARNINGS_OF_RAY, all_learners, ray_cluster, running
+from rllib.training import WARNINGS_OF_RAY, all_learners, running
 
 from self_supervised_loss import Learner
 from self_supervised_loss.testing import check_module
 
-pytestmark = WARNINGS_OF_RAY
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster():
-    with ray_cluster():
-        yield
+pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
 
 
 def ppo_config(num_learners=0):

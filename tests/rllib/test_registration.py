@@ -9,21 +9,15 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI as RLlibAPI
 from rllib.foreign_modules import Autoencoder, RegisteredHere
-from rllib.training import WARNINGS_OF_RAY, all_learners, ray_cluster, running
+from rllib.training import WARNINGS_OF_RAY, all_learners, running
 
 from self_supervised_loss import SelfSupervisedLossAPI
 
-pytestmark = WARNINGS_OF_RAY
+pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
 
 
 class PPOLearner(ModulesBeside, PPOTorchLearner):
     pass
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster():
-    with ray_cluster():
-        yield
 
 
 def algorithm_with(modules):

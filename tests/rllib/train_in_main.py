@@ -21,4 +21,4 @@ class Curiosity(TorchRLModule, ICM):
 if __name__ == "__main__":
     num_learners, directory = sys.argv[1:]
     with ray_cluster():
-        check_training(Curiosity, int(num_learners), directory)
+        check_training(Curiosity, int(num_learners), Path(directory))

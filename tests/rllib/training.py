@@ -1,5 +1,6 @@
 """RLlib's PPO with a curiosity module beside the policy, and what every such training must show."""
 
+import gc
 import os
 import sys
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from modules.icm import ICM
 from ray.rllib.algorithms import Algorithm
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
+from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModule, RLModuleSpec
 from ray.rllib.examples.learners.classes.intrinsic_curiosity_learners import ICM_MODULE_ID, PPOTorchLearnerWithCuriosity
 
 WARNINGS_OF_RAY = [
@@ -32,6 +33,7 @@ def ray_cluster():
         yield
     finally:
         torch.set_num_threads(num_threads)
+        gc.collect()  # closes the iterators of Ray Data, which ask Ray
         ray.shutdown()
 
 
@@ -60,6 +62,7 @@ def ppo_with_curiosity(module_class, num_learners):
 
 
 def check_training(module_class, num_learners, directory):
+    """Trains with the module, saves the algorithm, and keeps beside it what a restored one must have."""
     with running(ppo_with_curiosity(module_class, num_learners)) as algorithm:
         assert all_learners(algorithm, runs_the_loss_of_the_shared_module) == [True] * max(1, num_learners)
 
@@ -69,13 +72,23 @@ def check_training(module_class, num_learners, directory):
 
         trained, *others = all_learners(algorithm, weights)
         assert all(same(other, trained) for other in others)
-        checkpoint = algorithm.save_to_path(directory)
+        algorithm.save_to_path(directory / "checkpoint")
+        torch.save({"weights": trained, "half_loss": 0.5 * float(first["total_loss"])}, directory / "expected.pt")
+
+
+def check_restored(directory):
+    """Restores what `check_training` saved, the module by itself and the algorithm, which trains on."""
+    checkpoint, expected = directory / "checkpoint", torch.load(directory / "expected.pt")
+
+    module = RLModule.from_checkpoint(checkpoint / "learner_group" / "learner" / "rl_module" / ICM_MODULE_ID)
+    assert same(module.state_dict(), expected["weights"])
 
     with running(Algorithm.from_checkpoint(checkpoint)) as restored:
-        assert all(same(each, trained) for each in all_learners(restored, weights))
+        assert all(all_learners(restored, runs_the_loss_of_the_shared_module))
+        assert all(same(each, expected["weights"]) for each in all_learners(restored, weights))
 
-        assert train(restored)["total_loss"] < 0.5 * first["total_loss"]
-        assert not any(same(each, trained) for each in all_learners(restored, weights))
+        assert train(restored)["total_loss"] < expected["half_loss"]
+        assert not any(same(each, expected["weights"]) for each in all_learners(restored, weights))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from flax import nnx
+from modules.actor_critic import ActorCritic
 from modules.icm import ICM
 from modules.latent_world_model import LatentWorldModel
 from modules.rnd import RND
@@ -30,6 +31,8 @@ def batch_of(shape: tuple[int, ...], seed: int = 0) -> dict[str, torch.Tensor]:
         "obs": torch.randn(*shape, OBS_SIZE, generator=generator),
         "new_obs": torch.randn(*shape, OBS_SIZE, generator=generator),
         "actions": torch.randint(NUM_ACTIONS, shape, generator=generator),
+        "advantages": torch.randn(shape, generator=generator),
+        "value_targets": torch.randn(shape, generator=generator),
         "loss_mask": torch.rand(shape, generator=generator) < 0.6,
     }
 
@@ -57,13 +60,14 @@ def jax_outcome(module: LatentWorldModel, batch: dict[str, torch.Tensor]) -> lis
 
 
 MODULES = [
+    (lambda: ActorCritic(OBS_SIZE, NUM_ACTIONS), torch_outcome),
     (lambda: ICM(OBS_SIZE, NUM_ACTIONS), torch_outcome),
     (lambda: RND(OBS_SIZE), torch_outcome),
     (self_prediction, torch_outcome),
     (lambda: LatentWorldModel(OBS_SIZE, NUM_ACTIONS, rngs=nnx.Rngs(0)), jax_outcome),
 ]
 every_module = pytest.mark.parametrize(
-    ("make", "outcome"), MODULES, ids=["icm", "rnd", "self_prediction", "latent_world_model"]
+    ("make", "outcome"), MODULES, ids=["actor_critic", "icm", "rnd", "self_prediction", "latent_world_model"]
 )
 Outcome = Callable[[Any, dict[str, torch.Tensor]], list[np.ndarray]]
 
@@ -101,7 +105,7 @@ def test_time_steps_count_like_rows(make: Callable[[], Any], outcome: Outcome) -
 @every_module
 @pytest.mark.parametrize("shape", [(B,), (B, T)], ids=str)
 def test_a_batch_without_a_row_that_counts_teaches_nothing(
-    make: Callable[[], Any], outcome: Outcome, shape: tuple[int, ...], recwarn: pytest.WarningsRecorder
+    make: Callable[[], Any], outcome: Outcome, shape: tuple[int, ...]
 ) -> None:
     module, batch = make(), batch_of(shape)
     batch["loss_mask"] = torch.zeros(shape, dtype=torch.bool)

@@ -86,10 +86,9 @@ class SelfPrediction(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         The variance of the latents, averaged over their components, is logged too. It goes to 0 where they collapse.
         Where the batch has a `"loss_mask"`, of the shape of the actions, only what it counts is compared.
         """
-        loss_mask, latents = batch.get("loss_mask"), fwd_out["latents"]
+        loss_mask = batch.get("loss_mask")
         loss = 1 - _mean(F.cosine_similarity(fwd_out["predictions"], fwd_out["targets"], dim=-1), loss_mask)
-        counted = latents.flatten(end_dim=-2) if loss_mask is None else latents[loss_mask]
-        latent_variance = counted.var(dim=0).mean()
+        latent_variance = _variance(fwd_out["latents"], loss_mask)
         learner.metrics.log_dict({"prediction_loss": loss, "latent_variance": latent_variance}, key=module_id)
         return loss
 
@@ -110,3 +109,12 @@ def _mean(values: torch.Tensor, loss_mask: torch.Tensor | None) -> torch.Tensor:
     if loss_mask is None:
         return values.mean()
     return torch.where(loss_mask, values, 0).sum() / loss_mask.sum().clamp(min=1)
+
+
+def _variance(latents: torch.Tensor, loss_mask: torch.Tensor | None) -> torch.Tensor:
+    """Averages the variances of the components, over what the mask, if there is one, counts."""
+    if loss_mask is None:
+        return latents.flatten(end_dim=-2).var(dim=0).mean()
+    count = loss_mask.sum()
+    mean = torch.where(loss_mask[..., None], latents, 0).flatten(end_dim=-2).sum(dim=0) / count.clamp(min=1)
+    return _mean((latents - mean).square().mean(dim=-1), loss_mask) * count / (count - 1).clamp(min=1)

@@ -7,12 +7,17 @@ from modules.actor_critic_rl_module import ActorCriticRLModule
 from modules.icm_rl_module import ICMRLModule
 from modules.rllib_learners import ModulesBeside, add_next_obs
 from modules.rnd_rl_module import RNDRLModule
+from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.examples.envs.classes.multi_agent import MultiAgentCartPole
+from ray.rllib.examples.learners.classes.intrinsic_curiosity_learners import (
+    ICM_MODULE_ID,
+    DQNTorchLearnerWithCuriosity,
+)
 from rllib.training import WARNINGS_OF_RAY, all_learners, running
 
 from self_supervised_loss import Learner
@@ -128,3 +133,31 @@ def test_a_recurrent_policy_gives_padded_sequences(module_class):
         first, *_, last = [algorithm.train()["learners"]["beside"] for _ in range(5)]
 
     assert last["total_loss"] < 0.7 * first["total_loss"]
+
+
+class DQNLearner(ModulesBeside, DQNTorchLearnerWithCuriosity):
+    pass
+
+
+@pytest.mark.parametrize("learner_class", [DQNTorchLearnerWithCuriosity, DQNLearner])
+def test_rllibs_learner_for_curiosity_trains_the_module_with_and_without_the_mix_in(learner_class):
+    icm = RLModuleSpec(module_class=ICMRLModule, learner_only=True)
+    config = (
+        DQNConfig()
+        .environment("CartPole-v1")
+        .env_runners(num_env_runners=0)
+        .learners(
+            learner_class=learner_class,
+            learner_config_dict={"intrinsic_reward_coeff": 0.01, "forward_loss_weight": 0.2},
+        )
+        .training(num_steps_sampled_before_learning_starts=32, lr=1e-3)
+        .rl_module(
+            rl_module_spec=MultiRLModuleSpec(rl_module_specs={DEFAULT_MODULE_ID: RLModuleSpec(), ICM_MODULE_ID: icm})
+        )
+        .reporting(min_sample_timesteps_per_iteration=100)
+        .debugging(seed=0)
+    )
+    with running(config.build_algo()) as algorithm:
+        first, *_, last = [algorithm.train()["learners"][ICM_MODULE_ID] for _ in range(4)]
+
+    assert last["total_loss"] < 0.8 * first["total_loss"]

@@ -31,6 +31,8 @@ def printed_according_to(block):
     return re.findall(r"^print\(.*\)  # (.*)$", block, re.MULTILINE)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
+@pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning")  # by JAX, when Ray starts a process
 @pytest.mark.parametrize(("path", "block"), BLOCKS)
 def test_each_python_block_runs_and_prints_what_it_says(path, block, capsys):
     exec(compile(block, path, "exec"), {"__name__": "__main__"})

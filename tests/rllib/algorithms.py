@@ -1,6 +1,8 @@
 """RLlib's algorithms with tiny settings, each with Random Network Distillation beside the policy."""
 
+import signal
 import time
+from contextlib import contextmanager
 
 import gymnasium as gym
 import torch
@@ -106,19 +108,34 @@ class Compared:
                 ours = ours / self.config.num_learners
                 torch.distributed.all_reduce(ours)
             same &= torch.equal(gradients[self.get_param_ref(param)], ours)
-        # Logged and not raised: IMPALA's algorithm would wait for ever for a learner thread that has failed.
+        # Logged and not raised: IMPALA's algorithm would wait for a learner thread that has failed.
         self.metrics.log_dict({"num_compared": 1, "num_different": not same}, key="rnd", reduce="sum")
         return gradients
 
 
 def train_until_compared(algorithm, *, seconds=60):
     """Trains until "rnd" has been updated, and returns what arrived of it. Asynchronous algorithms take their time."""
-    stop = time.monotonic() + seconds
-    while time.monotonic() < stop:
-        of_module = algorithm.train().get("learners", {}).get("rnd", {})
-        if "num_compared" in of_module:
-            return of_module
-    raise TimeoutError(f"no update of the module within {seconds} seconds")
+    with time_limit(seconds):
+        while True:
+            of_module = algorithm.train().get("learners", {}).get("rnd", {})
+            if "num_compared" in of_module:
+                return of_module
+
+
+@contextmanager
+def time_limit(seconds):
+    """Raises an error even out of `algorithm.train()`, which waits for ever for a learner thread that has failed."""
+
+    def fail(signal_number, frame):
+        raise TimeoutError(f"no update of the module within {seconds} seconds")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def equal_weights(algorithm, *, seconds=30):

@@ -27,7 +27,16 @@ def test_the_wheel_is_small_and_holds_the_package_alone(wheel):
     files = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert files == {
         f"self_supervised_loss/{name}"
-        for name in ("__init__.py", "api.py", "learner.py", "metrics.py", "testing.py", "py.typed")
+        for name in (
+            "__init__.py",
+            "api.py",
+            "learner.py",
+            "metrics.py",
+            "py.typed",
+            "rllib.py",
+            "testing.py",
+            "wrappers.py",
+        )
     }
 
 

@@ -57,8 +57,9 @@ class SelfSupervisedLossAPI(SharedWithRLlib, Generic[TensorT, ConfigT, LearnerT]
             module_id: The ID of this module, also the first name of what it logs.
             config: The configuration of this module.
             batch: The data of this module by column (`"obs"`, `"actions"`, ...), tensors of shape `(B, ...)`, or
-                `(B, T, ...)` from a recurrent policy. Where there is a `"loss_mask"`, of shape `(B,)` or `(B, T)`,
-                rows in which it is False are padding and do not count.
+                `(B, T, ...)` where the data are sequences, as RLlib gives them to recurrent policies. Where there is a
+                `"loss_mask"`, of shape `(B,)` or `(B, T)`, it is False for rows that are not to be learnt from:
+                padding, and the row that RLlib's PPO adds to each episode.
             fwd_out: The output of this module's forward pass on `batch`, by name. A module that rewards exploration
                 has its rewards in `fwd_out["intrinsic_rewards"]`, of shape `(B,)`, as RLlib does. How they are used
                 is up to the training loop.

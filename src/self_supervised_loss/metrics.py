@@ -83,8 +83,7 @@ class MetricsLogger:
         path = _path(key)
         values = {other[len(path) :]: s.reduced() for other, s in self._stats.items() if other[: len(path)] == path}
         if not values:
-            keys = [other if len(other) > 1 else other[0] for other in self._stats]
-            raise KeyError(f"nothing was logged under {key!r} since the last reduce(); the keys there are: {keys}")
+            raise KeyError(f"nothing was logged under {path} since the last reduce(), only under {[*self._stats]}")
         return values[()] if () in values else _nested(values)
 
     def reduce(self, *, sep: str | None = None) -> dict[str, Any]:
@@ -111,27 +110,27 @@ class MetricsLogger:
                 stat = _Stat(path, settings)
                 for other in self._stats:
                     if other[: len(path)] == path[: len(other)]:
-                        raise ValueError(f"cannot log {path!r} beside {other!r}: a key is either a value or a dict")
+                        raise ValueError(f"cannot log {path} beside {other}: a key is either a value or a dict")
             elif stat.settings != settings:
-                raise ValueError(f"{path!r} takes {stat.settings}, not {settings}, as (reduce, window, ema_coeff)")
+                raise ValueError(f"{path} takes {stat.settings}, not {settings}, as (reduce, window, ema_coeff)")
             updates.append((path, stat, stat.update(value)))
         for path, stat, value in updates:  # not before all are accepted, so that an error leaves the logger as it was
-            self._stats[path] = stat
             stat.keep(value)
+            self._stats[path] = stat
 
 
 class _Stat:
     """What is kept of one key: the values in its window or, without one, a single value that runs over all of them."""
 
     def __init__(self, path: _Path, settings: _Settings) -> None:
-        reduce, window, ema_coeff = settings
-        possible = window is None or (isinstance(window, int) and window > 0)
-        possible = possible and (ema_coeff is None or 0 < ema_coeff <= 1)
-        if not possible or reduce not in _REDUCTIONS or (window if reduce == "ema" else ema_coeff) is not None:
-            rules = f"reduce is one of {_REDUCTIONS}; window, not for 'ema', is None or an integer from 1 on; "
-            rules += "ema_coeff, for 'ema' alone, is above 0 and at most 1"
-            raise ValueError(f"{path!r} cannot be logged with {reduce=}, {window=}, {ema_coeff=}: {rules}")
-        self.path, self.settings, self.reduce, self.window = path, settings, reduce, window
+        self.path, self.settings, (self.reduce, self.window, ema_coeff) = path, settings, settings
+        possible = self.window is None or (isinstance(self.window, int) and self.window > 0)
+        possible = possible and self.reduce in _REDUCTIONS and (ema_coeff is None or 0 < ema_coeff <= 1)
+        if not possible or (self.window if self.reduce == "ema" else ema_coeff) is not None:
+            raise ValueError(
+                f"{path} cannot be logged with {settings}, as (reduce, window, ema_coeff). reduce is one of "
+                f"{_REDUCTIONS}. 'ema' takes an ema_coeff in (0, 1], and the others a window from 1 on."
+            )
         self.ema_coeff = 0.01 if ema_coeff is None else ema_coeff
         self.values: deque[Any] = deque()
         self.number: Any = 0  # of the values that a mean runs over
@@ -139,8 +138,7 @@ class _Stat:
     def update(self, value: Any) -> Any:
         """Returns what is to be kept for a value."""
         try:
-            if _has(value, "detach"):
-                value = value.detach()
+            value = value.detach() if _has(value, "detach") else value
             if not self.values:
                 return self._copy(value)
             kept = self.values[0]
@@ -153,7 +151,7 @@ class _Stat:
             return self._copy(value)
         except Exception as error:
             fault = "does not go with those before it" if self.values else "is not a number, an array or a tensor"
-            raise TypeError(f"the value {value!r} of {self.path!r} {fault}: {error}") from error
+            raise TypeError(f"the value {value!r} of {self.path} {fault}: {error}") from error
 
     def keep(self, value: Any) -> None:
         self.values.append(value)
@@ -202,8 +200,7 @@ class _Stat:
 
 def is_dynamo_tracing() -> bool:
     """Tells whether `torch.compile` is tracing the caller. It cannot trace all of Python."""
-    is_dynamo_compiling = imported("torch.compiler", "is_dynamo_compiling")
-    return is_dynamo_compiling is not None and bool(is_dynamo_compiling())
+    return bool((imported("torch.compiler", "is_dynamo_compiling") or bool)())
 
 
 def _has(value: Any, attribute: str) -> bool:

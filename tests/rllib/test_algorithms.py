@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from rllib.algorithms import OFFLINE, ONLINE, algorithm_config, equal_weights, train_until_compared
+from rllib.algorithms import OFFLINE, ONLINE, algorithm_config, equal_weights, time_limit, train_until_compared
 from rllib.training import WARNINGS_OF_RAY, running
 
 pytestmark = [
@@ -19,7 +19,8 @@ pytestmark = [
     [*((name, 0) for name in (*ONLINE, *OFFLINE)), ("PPO", 2), ("IMPALA", 2)],
 )
 def test_the_module_beside_the_policy_learns(name, num_learners, recorded):
-    with running(algorithm_config(name, num_learners=num_learners, recorded=recorded).build_algo()) as algorithm:
+    config = algorithm_config(name, num_learners=num_learners, recorded=recorded)
+    with running(config.build_algo()) as algorithm, time_limit(seconds=90):
         before = equal_weights(algorithm)
         of_module = train_until_compared(algorithm)
         after = equal_weights(algorithm)

@@ -47,8 +47,7 @@ class SelfSupervisedLossAPI(SharedWithRLlib, Generic[TensorT, ConfigT, LearnerT]
     ) -> TensorT:
         """Computes the loss of this module on one batch, after its forward pass.
 
-        The method is about this one module. A loss across modules belongs into an override of
-        `Learner.compute_losses`.
+        It is about this one module: a loss across modules belongs into an override of `Learner.compute_losses`.
 
         Args:
             learner: The learner that calls. Every learner has `learner.module[module_id]`, `learner.config`,

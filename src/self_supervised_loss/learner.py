@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 from self_supervised_loss.api import ConfigT, ModuleID, SelfSupervisedLossAPI, TensorT
 from self_supervised_loss.metrics import MetricsLogger, is_dynamo_tracing
@@ -12,13 +12,6 @@ if TYPE_CHECKING:
     from _typeshed import SupportsKeysAndGetItem
 
     _Modules = SupportsKeysAndGetItem[ModuleID, Any]
-
-
-class _Metrics(Protocol):  # properties, since pyrefly would compare the parameters of methods
-    @property
-    def log_value(self) -> Callable[..., Any]: ...
-    @property
-    def log_dict(self) -> Callable[..., Any]: ...
 
 
 class Learner(Generic[TensorT, ConfigT]):
@@ -38,7 +31,7 @@ class Learner(Generic[TensorT, ConfigT]):
     class that has `module`, `config`, `metrics` and `compute_loss_for_module`.
     """
 
-    def __init__(self, *, module: "_Modules", config: ConfigT | None = None, metrics: _Metrics | None = None) -> None:
+    def __init__(self, *, module: "_Modules", config: ConfigT | None = None, metrics: Any = None) -> None:
         """Makes a learner of these modules.
 
         Args:
@@ -52,9 +45,9 @@ class Learner(Generic[TensorT, ConfigT]):
         """
         super().__init__()
         if not (hasattr(type(module), "keys") and hasattr(type(module), "__getitem__")):
-            remedy = 'Write Learner(module={"my_module": my_module}).'
-            if hasattr(type(unwrap(module)), "keys"):
-                remedy = f"Wrap each module in it, not the {type(unwrap(module)).__name__} of all modules."
+            inside = type(unwrap(module))
+            remedy = f"Wrap each module in it, not the {inside.__name__} of all modules."
+            remedy = remedy if hasattr(inside, "keys") else 'Write Learner(module={"my_module": my_module}).'
             raise TypeError(f"module must map module IDs to modules, but is a {type(module).__name__}. {remedy}")
         self.module: Any = module
         self.config = cast("ConfigT", config)
@@ -77,7 +70,6 @@ class Learner(Generic[TensorT, ConfigT]):
 
         Raises:
             KeyError: If a module ID of `fwd_out` is missing from `module` or from `batch`.
-            NotImplementedError: If a module brings no loss and the learner has none either.
             TypeError: If a loss method returns None, or if `kwargs` clashes with an argument of a loss method.
             Exception: What a loss method raises, with a note (from Python 3.11 on) that names the module.
         """
@@ -99,11 +91,8 @@ class Learner(Generic[TensorT, ConfigT]):
     ) -> TensorT:
         """Computes the loss of a module that brings none. Override it with the loss of your algorithm.
 
-        It takes what `SelfSupervisedLossAPI.compute_self_supervised_loss` takes, but for `learner`, and returns the
-        same: a differentiable scalar of shape `()`.
-
-        Raises:
-            NotImplementedError: If it is not overridden.
+        It takes what `compute_self_supervised_loss` takes, but for `learner`, and returns a differentiable scalar of
+        shape `()`. As it stands, it raises `NotImplementedError`.
         """
         module_class = type(unwrap(self.module[module_id])).__name__
         raise NotImplementedError(

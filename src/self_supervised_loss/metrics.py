@@ -54,8 +54,7 @@ class MetricsLogger:
 
         Raises:
             TypeError: If `key` or `value` is of another type, or if `value` does not go with those before it.
-            ValueError: If the settings are not possible, or not those that the key was logged with before, or if one
-                key would be both a value and a dict.
+            ValueError: If the settings are impossible or not those of before, or the key both a value and a dict.
         """
         self._log({_path(key): value}, (reduce, window, ema_coeff))
 

@@ -5,6 +5,8 @@ import importlib
 import sys
 from typing import Any
 
+RL_MODULE = "ray.rllib.core.rl_module.rl_module", "RLModule"
+
 
 class SharedWithRLlib(abc.ABC):  # noqa: B024 - the abstract method is in our API, its only direct subclass
     """Base of our API."""
@@ -14,7 +16,7 @@ class SharedWithRLlib(abc.ABC):  # noqa: B024 - the abstract method is in our AP
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Makes RLlib call the loss method of a new `RLModule` class, also where Ray creates it again in a worker."""
         super().__init_subclass__(**kwargs)
-        if imported("ray.rllib.core.rl_module.rl_module", "RLModule") in cls.__mro__:  # though perhaps not yet the APIs
+        if imported(*RL_MODULE) in cls.__mro__:  # so RLlib is there, though perhaps not yet its APIs
             importlib.import_module("ray.rllib.core.rl_module.apis").SelfSupervisedLossAPI.register(_SharedRLModule)
 
     @classmethod
@@ -26,18 +28,15 @@ class SharedWithRLlib(abc.ABC):  # noqa: B024 - the abstract method is in our AP
 
 
 class _SharedRLModule(abc.ABC):  # noqa: B024 - for issubclass alone
-    """Virtual base class of the RLModules that implement our API, registered with RLlib's API in their place.
+    """Virtual base class of the RLModules that implement our API, registered with RLlib's in their place.
 
-    They cannot be registered themselves while they are created: until then they share the caches of their first base,
-    in which `register` finds an inheritance cycle.
+    While a class is created it shares the caches of its first base, in which `register` finds an inheritance cycle.
     """
 
     @classmethod
     def __subclasshook__(cls, subclass: type) -> bool:
-        rl_module = imported("ray.rllib.core.rl_module.rl_module", "RLModule")
-        return {SharedWithRLlib, rl_module} <= {
-            *subclass.__mro__
-        }  # not issubclass, which would ask RLlib's API in turn
+        # Not issubclass, with which our API would ask RLlib's in turn.
+        return {SharedWithRLlib, imported(*RL_MODULE)} <= {*subclass.__mro__}
 
 
 def imported(module: str, name: str) -> Any:

@@ -5,7 +5,7 @@ import warnings
 from typing import Any
 
 from self_supervised_loss.api import SelfSupervisedLossAPI
-from self_supervised_loss.rllib import imported
+from self_supervised_loss.rllib import RL_MODULE, imported
 
 # The attribute of each wrapper class that is the module inside. They are known by name, since nothing is imported.
 _ATTRIBUTES = {
@@ -20,18 +20,17 @@ _ATTRIBUTES = {
 
 
 class Wrapper(abc.ABC):  # noqa: B024 - for isinstance alone
-    """Virtual base class of the wrappers. `abc` remembers the answer for each class, without keeping the class alive.
+    """Virtual base class of the wrappers.
 
-    A cache of ours could do that too, but Dynamo could not trace it, whereas it takes `isinstance` for a constant.
+    `abc` remembers the answer per class and keeps no class alive, and to Dynamo `isinstance` is a constant.
     """
 
     @classmethod
     def __subclasshook__(cls, subclass: type) -> bool:
         """Tells what is a wrapper, and warns of a class that has the loss method without implementing the API."""
-        unwrapped = getattr(subclass, "unwrapped", None)
-        trivial = imported("ray.rllib.core.rl_module.rl_module", "RLModule")  # whose method returns the module itself
-        if _attribute(subclass) or (callable(unwrapped) and unwrapped is not getattr(trivial, "unwrapped", None)):
-            return True
+        unwrapped, rl_module = getattr(subclass, "unwrapped", None), imported(*RL_MODULE)
+        if _attribute(subclass) or (callable(unwrapped) and unwrapped is not getattr(rl_module, "unwrapped", None)):
+            return True  # RLModule.unwrapped returns the module itself, where it is not overridden
         if hasattr(subclass, "compute_self_supervised_loss") and not issubclass(subclass, SelfSupervisedLossAPI):
             name = subclass.__name__
             remedy = f"Derive {name} from SelfSupervisedLossAPI, or register it with SelfSupervisedLossAPI.register."
@@ -42,9 +41,8 @@ class Wrapper(abc.ABC):  # noqa: B024 - for isinstance alone
 
 def unwrap(module: Any) -> Any:
     """Returns the outermost module that implements the API or, where none does, the innermost."""
-    if isinstance(module, SelfSupervisedLossAPI) or not isinstance(module, Wrapper):
-        return module
-    return look_into(module)
+    found = isinstance(module, SelfSupervisedLossAPI) or not isinstance(module, Wrapper)
+    return module if found else look_into(module)
 
 
 def look_into(wrapper: Any) -> Any:

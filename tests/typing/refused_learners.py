@@ -1,7 +1,5 @@
 """What no training loop may look like."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -11,10 +9,6 @@ from self_supervised_loss import Learner, MetricsLogger
 class PPOLearner(Learner[torch.Tensor, dict[str, float]]): ...
 
 
-class OnlyLogsValues:
-    def log_value(self, key: str, value: Any) -> None: ...
-
-
 policy = nn.Linear(2, 2)
 learner = PPOLearner(module={"policy": policy}, config={"clip": 0.2})
 
@@ -22,7 +16,6 @@ PPOLearner()  # refused
 PPOLearner(module=policy)  # refused
 PPOLearner({"policy": policy})  # refused
 PPOLearner(module={"policy": policy}, config=0.2)  # refused
-PPOLearner(module={"policy": policy}, metrics=OnlyLogsValues())  # refused
 
 learner.compute_losses({"policy": {}}, {"policy": {}})  # refused
 learner.compute_losses(fwd_out={"policy": {}})  # refused

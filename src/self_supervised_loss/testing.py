@@ -3,23 +3,26 @@
 import inspect
 import math
 import pickle
+import traceback
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import is_dataclass
 from types import SimpleNamespace
 from typing import Any
 
 from self_supervised_loss import MetricsLogger, SelfSupervisedLossAPI
+from self_supervised_loss.rllib import imported
 from self_supervised_loss.wrappers import unwrap
 
 
 def check_module(
     module: Any, *, batch: Mapping[str, Any], fwd_out: Mapping[str, Any], config: Any = None, module_id: str = "module"
 ) -> Any:
-    """Checks that a module works with every learner, in the spirit of Gymnasium's `check_env`.
+    """Checks that a module works with every learner, and that it learns, in the spirit of Gymnasium's `check_env`.
 
-    The loss method is called twice on the same input. A second loss that differs is a `UserWarning`, since it may be
-    meant, as with dropout.
+    The loss method is called once. The random state, and all of a torch module but its buffers, are then put back.
+    A `UserWarning` tells what may be meant: parameters without a gradient, and metrics that modules would share.
 
     Args:
         module: The module, wrapped or not.
@@ -29,132 +32,160 @@ def check_module(
         module_id: The ID under which the module is asked.
 
     Returns:
-        The loss.
+        The loss, with its graph.
 
     Raises:
         AssertionError: If the module breaks the contract. The message lists every violation and what to do.
     """
-    try:
+    __tracebackhide__ = True
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*compute_self_supervised_loss is not called")  # it is a violation here
         inner = unwrap(module)
-        loss_method = getattr(inner, "compute_self_supervised_loss", None)
-    except Exception as error:
-        raise AssertionError(f"no learner can look into {type(module).__name__}: {error!r}") from error
-    name = type(inner).__name__
-    violations: list[str] = []
-    losses: list[Any] = []
+    loss_method = getattr(inner, "compute_self_supervised_loss", None)
+    name, violations, hints = type(inner).__name__, list[str](), list[str]()
     cause: Exception | None = None
     if loss_method is None or not isinstance(inner, SelfSupervisedLossAPI):
-        but = "" if loss_method is None else ", it only has a method of that name"
         remedy = "Derive it from SelfSupervisedLossAPI, or register it with SelfSupervisedLossAPI.register."
-        violations.append(f"{name} does not implement SelfSupervisedLossAPI{but}. {remedy}")
+        violations.append(f"{name} does not implement SelfSupervisedLossAPI. {remedy}")
     if loss_method is not None:
-        metrics = _Metrics(violations)
+        metrics, parameters = MetricsLogger(), _parameters(module, inner)
         logger = _Only(log_value=metrics.log_value, log_dict=metrics.log_dict)
         learner = _Only(module={module_id: module}, config=config, metrics=logger)
         arguments = dict(learner=learner, module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
-        before = _contents(batch=batch, fwd_out=fwd_out)
-        try:
-            _check_signature(loss_method, arguments, violations)
-            losses.append(loss_method(**arguments))
-            losses.append(loss_method(**arguments))
-        except Exception as error:
-            cause = error
-            again = " when called again" if losses else ""
-            violations.append(f"compute_self_supervised_loss raised {type(error).__name__}{again}: {error}")
-        _check_unchanged(before, _contents(batch=batch, fwd_out=fwd_out), violations)
-    for loss in losses:
-        _check_loss(loss, inner, violations)
+        signature = inspect.signature(loss_method, follow_wrapped=False)  # that of a decorator, which is what is called
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
+            arguments["an_extra_argument"] = None
+        else:
+            remedy = "Add it, since some learners pass more, as RLlib's TorchMetaLearner does."
+            violations.append(f"there is no **kwargs. {remedy}")
+        before = _contents(parameters, batch=batch, fwd_out=fwd_out)
+        with _put_back(inner, parameters):
+            try:
+                loss = loss_method(**arguments)
+            except Exception as error:
+                cause = error
+                violations.append(_describe(error, config))
+            after = _contents(parameters and _parameters(module, inner), batch=batch, fwd_out=fwd_out)
+        changed = [path for path in {**before, **after} if before.get(path) != after.get(path)]
+        remedy = "Leave the input as it is, and make a new dict or tensor."
+        trained = [path for path in changed if path.removesuffix(".grad") in parameters]
+        violations += [f"{path} was added, changed or removed. {remedy}" for path in changed if path not in trained]
+        if trained:
+            remedy = "Leave backward(), optimizer steps and updates of targets to the training loop."
+            violations.append(f"the loss method changed {', '.join(trained)}. {remedy}")
+        if cause is None:
+            violations += _check_loss(loss, {} if trained else parameters, hints)
+        for key, stat in metrics._stats.items():
+            if isinstance(number := _number(stat.values[-1]), str):
+                violations.append(f"the value logged as {key!r} {number}. Log a scalar.")
+            if not key[0].startswith(str(module_id)):
+                remedy = f"Log it as (module_id, {', '.join(map(repr, key))})."
+                hints.append(f"modules that log {key!r} would share one value. {remedy}")
     if violations:
-        listed = "\n- ".join(dict.fromkeys(violations))
-        unchecked = "" if cause is None else "\nWhat comes after the call that raised was not checked."
-        raise AssertionError(f"{name} breaks the contract of SelfSupervisedLossAPI:\n- {listed}{unchecked}") from cause
-    first, second = map(_number, losses)
-    if first != second:
-        hint = "If that is not meant, it depends on something that the first call left behind."
-        warnings.warn(f"the loss of {name} was {first} and then {second} on the same input. {hint}", stacklevel=2)
-    return losses[0]
+        title = f"{name} breaks the contract of SelfSupervisedLossAPI:"
+        raise AssertionError("\n- ".join([title, *violations])) from cause
+    if hints:
+        warnings.warn("\n".join(hints), stacklevel=2)
+    return loss
 
 
 class _Only(SimpleNamespace):
     """Has the given attributes and, asked for any other, says which."""
 
     def __getattr__(self, name: str) -> Any:
+        __tracebackhide__ = True
         raise AttributeError(f"not every learner has .{name} there. Ask for no more than {', '.join(vars(self))}.")
 
 
-class _Metrics(MetricsLogger):
-    """Takes scalars only."""
-
-    def __init__(self, violations: list[str]) -> None:
-        super().__init__()
-        self._violations = violations
-
-    def _log(self, values: dict[tuple[str, ...], Any], settings: Any) -> None:
-        for path, value in list(values.items()):
-            if fault := _fault_of_scalar(value):
-                self._violations.append(f"the value logged as {path!r} {fault}. Log a scalar.")
-                del values[path]
-        super()._log(values, settings)
+def _describe(error: Exception, config: Any) -> str:
+    """Names the line that raised, the innermost in a file with a loss method."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    files = {frame.filename for frame in frames if frame.name == "compute_self_supervised_loss" or frame is frames[0]}
+    line = next((f" ({f.filename}:{f.lineno})" for f in reversed(frames) if f.filename in files), "")
+    remedy = ". If config is what is None, pass config= to check_module."
+    is_none = config is None and "NoneType" in str(error)
+    return f"compute_self_supervised_loss{line} raised {type(error).__name__}: {error}{remedy if is_none else ''}"
 
 
-def _check_signature(loss_method: Any, arguments: dict[str, Any], violations: list[str]) -> None:
-    """Checks the parameters, and fits the arguments to them, so that the other checks can be made."""
-    parameters = inspect.signature(loss_method).parameters
-    for name, parameter in parameters.items():
-        if parameter.kind is parameter.POSITIONAL_ONLY:
-            violations.append(f"{name} is positional-only. Put a * before it, since learners pass it by name.")
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        arguments["an_extra_argument"] = None
-        return
-    violations.append("there is no **kwargs. Add it, since some learners pass more, as RLlib's TorchMetaLearner does.")
-    for name in [name for name in arguments if name not in parameters]:
-        violations.append(f"there is no parameter {name}. Add it, since every learner passes it.")
-        del arguments[name]
+def _check_loss(loss: Any, parameters: dict[str, Any], hints: list[str]) -> Iterator[str]:
+    if isinstance(number := _number(loss), str):
+        yield f"the loss {number}. Return one scalar, and log what else there is."
+    elif not math.isfinite(number):
+        yield f"the loss is {number}. Look for a division by zero or a logarithm of zero."
+    trainable = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
+    if trainable and hasattr(loss, "requires_grad"):
+        gradients: Any = [None] * len(trainable)
+        with suppress(RuntimeError):  # some graphs can be asked only once
+            if loss.requires_grad:
+                grad, ones = imported("torch.autograd", "grad"), loss.new_ones(loss.shape)
+                gradients = grad(loss, [*trainable.values()], ones, retain_graph=True, allow_unused=True)
+            unused = [name for name, gradient in zip(trainable, gradients, strict=True) if gradient is None]
+            if len(unused) == len(trainable):
+                remedy = "Make fwd_out with this module and with gradients, and detach nothing on the way to the loss."
+                yield f"the loss has no gradient for any parameter, so that nothing would be learnt. {remedy}"
+            elif unused:
+                hints.append(f"the loss has no gradient for {', '.join(unused)}. If that is meant, freeze them.")
+    elif trainable and not isinstance(number, str):
+        yield f"the loss is a {type(loss).__name__} without a gradient. Return the tensor, without item() or float()."
 
 
-def _check_loss(loss: Any, module: Any, violations: list[str]) -> None:
-    if fault := _fault_of_scalar(loss):
-        violations.append(f"the loss {fault}. Return one scalar, and log what else there is.")
-    elif not math.isfinite(_number(loss)):
-        violations.append(f"the loss is {_number(loss)}. Look for a division by zero or a logarithm of zero.")
-    parameters = module.parameters() if callable(getattr(module, "parameters", None)) else ()
-    trainable = any(getattr(parameter, "requires_grad", False) for parameter in parameters)
-    if trainable and getattr(loss, "grad_fn", None) is None and (not fault or hasattr(loss, "grad_fn")):
-        remedy = "Make fwd_out with gradients, and detach nothing between the parameters and the loss."
-        violations.append(f"the loss has no grad_fn, so that nothing would be learnt. {remedy}")
+def _parts(*modules: Any) -> list[Any]:
+    torch_class = imported("torch.nn", "Module") or ()
+    return [part for module in modules if isinstance(module, torch_class) for part in module.modules()]
 
 
-def _check_unchanged(before: dict[str, Any], after: dict[str, Any], violations: list[str]) -> None:
-    nothing = (object(), b"")
-    for key in {**before, **after}:
-        (value, image), (value_after, image_after) = before.get(key, nothing), after.get(key, nothing)
-        if value is not value_after:
-            violations.append(f"{key} was added, replaced or removed. Leave the input as it is, and make a new dict.")
-        elif image != image_after:
-            violations.append(f"{key} was changed in place. Leave the input as it is, and make a new tensor.")
+def _parameters(wrapped: Any, module: Any) -> dict[str, Any]:
+    """Returns torch's parameters by name, or none where they come and go."""
+    names = {base.__name__ for part in _parts(wrapped, module) for base in type(part).__mro__}
+    in_flux = names & {"FSDPModule", "FullyShardedDataParallel", "LazyModuleMixin"}
+    return {} if in_flux or not _parts(module) else dict(module.named_parameters())
 
 
-def _contents(**inputs: Mapping[str, Any]) -> dict[str, tuple[Any, bytes]]:
+def _put_back(module: Any, parameters: dict[str, Any]) -> ExitStack:
+    """Puts the random state back on exit, and of a torch module the training modes, parameters and gradients."""
+    stack = ExitStack()
+    for library, state in {"random": "state", "numpy.random": "_state", "torch": "_rng_state"}.items():
+        if get_state := imported(library, f"get{state}"):
+            stack.callback(imported(library, f"set{state}"), get_state())
+    for part in _parts(module):
+        stack.callback(setattr, part, "training", part.training)
+        if parameters:
+            stack.callback(part._parameters.update, {**part._parameters})
+    for parameter in parameters.values():
+        stack.callback(parameter.requires_grad_, parameter.requires_grad)
+        stack.callback(setattr, parameter, "grad", parameter.grad)
+        for tensor in [parameter] if parameter.grad is None else [parameter, parameter.grad]:
+            stack.callback(tensor.data.copy_, tensor.detach().clone())  # which no graph takes for a change
+    return stack
+
+
+def _contents(parameters: dict[str, Any], **inputs: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """Returns what the loss method must not change, in a form that can be compared later."""
     # Not what is made anew at each access, as by a lazily stacked TensorDict.
-    return {f"{n}[{k!r}]": (v, _image(v)) for n, d in inputs.items() for k, v in d.items() if d[k] is v}
+    values = {f"{name}[{key!r}]": v for name, data in inputs.items() for key, v in data.items() if data[key] is v}
+    for name, parameter in parameters.items():
+        values |= {name: parameter, f"{name}.grad": parameter.grad}
+    return {path: _image(value) for path, value in values.items()}
 
 
-def _image(value: Any) -> bytes:
-    with suppress(Exception):
-        if hasattr(value, "shape") or isinstance(value, (dict, list)):
-            return pickle.dumps(value)  # whatever the framework, it holds the numbers
-    return b""  # only its identity is checked
+def _image(value: Any, depth: int = 9) -> tuple[Any, ...]:
+    with suppress(Exception):  # what cannot be looked into is compared by its identity
+        if hasattr(value, "shape"):
+            array = value.detach() if hasattr(value, "detach") else value
+            return pickle.dumps(array), getattr(value, "requires_grad", None)
+        is_sequence, is_mapping = isinstance(value, (list, tuple, set)), isinstance(value, Mapping)
+        if depth and (is_sequence or is_mapping or is_dataclass(value)):
+            parts = enumerate(value) if is_sequence else value.items() if is_mapping else vars(value).items()
+            return tuple((key, _image(part, depth - 1)) for key, part in parts)
+    return (value,)
 
 
-def _fault_of_scalar(value: Any) -> str | None:
+def _number(value: Any) -> float | str:
+    """Returns the number that a scalar holds, or tells what it is instead."""
     try:
         if shape := tuple(getattr(value, "shape", ())):
             return f"has shape {shape}, not ()"
-        _number(value)
+        has_number = not getattr(value, "is_meta", False)
+        return math.fsum([value.detach() if hasattr(value, "detach") else value]) if has_number else 0.0
     except Exception:
         return "is None" if value is None else f"is a {type(value).__name__}, not a real number"
-    return None
-
-
-def _number(value: Any) -> float:
-    return math.fsum([value.detach() if hasattr(value, "detach") else value])

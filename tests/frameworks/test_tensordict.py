@@ -124,9 +124,9 @@ def change_a_nested_column(batch: TensorDict) -> None:
 @pytest.mark.parametrize(
     ("change", "violation"),
     [
-        (add_a_column, "batch['error'] was added"),
-        (change_a_column, "batch['obs'] was changed in place"),
-        (change_a_nested_column, "batch['extra'] was changed in place"),
+        (add_a_column, "batch['error'] was added, changed or removed"),
+        (change_a_column, "batch['obs'] was added, changed or removed"),
+        (change_a_nested_column, "batch['extra'] was added, changed or removed"),
     ],
 )
 def test_a_check_finds_what_was_changed_in_a_tensordict(change: Any, violation: str) -> None:

@@ -1,10 +1,12 @@
-"""What `check_module` says of RLlib's own curiosity module."""
+"""What `check_module` says of RLModules, RLlib's own curiosity module among them."""
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from modules.actor_critic_rl_module import ActorCriticRLModule
 from modules.icm_rl_module import ICMRLModule
+from modules.rnd_rl_module import RNDRLModule
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.examples.rl_modules.classes.intrinsic_curiosity_model_rlm import IntrinsicCuriosityModel
 
@@ -18,7 +20,9 @@ CONFIG = PPOConfig().learners(learner_config_dict={"forward_loss_weight": 0.2})
 
 
 def transitions():
-    return {"obs": torch.randn(8, 4), "new_obs": torch.randn(8, 4), "actions": torch.randint(3, (8,))}
+    obs, new_obs, actions = torch.randn(8, 4), torch.randn(8, 4), torch.randint(3, (8,))
+    advantages, value_targets = torch.randn(8), torch.randn(8)
+    return dict(obs=obs, new_obs=new_obs, actions=actions, advantages=advantages, value_targets=value_targets)
 
 
 def test_rllibs_own_module_lacks_kwargs_and_nothing_else():
@@ -31,6 +35,17 @@ def test_rllibs_own_module_lacks_kwargs_and_nothing_else():
     ]
 
 
-def test_our_module_passes_as_an_rl_module_too():
-    module, batch = ICMRLModule(**SPACES, model_config={}), transitions()
+class WithKwargs(IntrinsicCuriosityModel):
+    """RLlib's module with that mended."""
+
+    def compute_self_supervised_loss(self, *, learner, module_id, config, batch, fwd_out, **kwargs):
+        return super().compute_self_supervised_loss(
+            learner=learner, module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
+        )
+
+
+@pytest.mark.parametrize("module_class", [WithKwargs, ICMRLModule, RNDRLModule, ActorCriticRLModule])
+def test_an_rl_module_passes(module_class):
+    module, batch = module_class(**SPACES, model_config={}), transitions()
     check_module(module, batch=batch, fwd_out=module.forward_train(batch), config=CONFIG).backward()
+    assert all((parameter.grad is not None) == parameter.requires_grad for parameter in module.parameters())

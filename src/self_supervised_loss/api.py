@@ -50,18 +50,17 @@ class SelfSupervisedLossAPI(SharedWithRLlib, Generic[TensorT, ConfigT, LearnerT]
         It is about this one module: a loss across modules belongs into an override of `Learner.compute_losses`.
 
         Args:
-            learner: The learner that calls. Every learner has `learner.module[module_id]`, `learner.config`,
-                `learner.metrics.log_value(...)` and `learner.metrics.log_dict(...)`. A module that uses nothing else
-                of it works with all of them.
+            learner: The learner that calls. All have `learner.module[module_id]`, `learner.config`,
+                `learner.metrics.log_value(...)` and `learner.metrics.log_dict(...)`: use nothing else of it.
             module_id: The ID of this module, also the first name of what it logs.
             config: The configuration of this module.
             batch: The data of this module by column (`"obs"`, `"actions"`, ...), tensors of shape `(B, ...)`, or
-                `(B, T, ...)` where the data are sequences, as RLlib gives them to recurrent policies. Where there is a
-                `"loss_mask"`, of shape `(B,)` or `(B, T)`, it is False for rows that are not to be learnt from:
-                padding, and the row that RLlib's PPO adds to each episode.
+                `(B, T, ...)` where the data are sequences, as RLlib gives them to recurrent policies. A `"loss_mask"`,
+                of shape `(B,)` or `(B, T)`, is False for rows that are not to be learnt from: padding, and the row
+                that RLlib's PPO adds to each episode.
             fwd_out: The output of this module's forward pass on `batch`, by name. A module that rewards exploration
-                has its rewards in `fwd_out["intrinsic_rewards"]`, of shape `(B,)`, as RLlib does. How they are used
-                is up to the training loop.
+                has its rewards in `fwd_out["intrinsic_rewards"]`, of shape `(B,)`, as in RLlib. How they are used is
+                up to the training loop.
             **kwargs: What else the learner passes, such as `others_loss_per_module` from RLlib's `TorchMetaLearner`.
 
         Returns:

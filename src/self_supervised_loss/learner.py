@@ -36,12 +36,9 @@ class Learner(Generic[TensorT, ConfigT]):
 
         Args:
             module: The modules by module ID, in a dict, a `torch.nn.ModuleDict`, an RLlib `MultiRLModule` or any other
-                mapping. It is not copied, so modules may come and go.
+                mapping, and else a `TypeError`. It is not copied, so modules may come and go.
             config: The configuration. An object with a method `get_config_for_module(module_id)` has one per module.
             metrics: Where modules log: an object with `log_value` and `log_dict`, by default a new `MetricsLogger`.
-
-        Raises:
-            TypeError: If `module` is not a mapping, or is a wrapper around one.
         """
         super().__init__()
         if not (hasattr(type(module), "keys") and hasattr(type(module), "__getitem__")):
@@ -58,15 +55,15 @@ class Learner(Generic[TensorT, ConfigT]):
     ) -> dict[ModuleID, TensorT]:
         """Computes the loss of every module that has an output.
 
-        Override it for a loss across modules: call `super().compute_losses(...)`, then add to what it returns.
+        For a loss across modules, override it: call `super().compute_losses(...)` and add to what it returns.
 
         Args:
-            fwd_out: The output of each module's forward pass, by module ID. Other modules get no loss now.
+            fwd_out: The output of each module's forward pass, by module ID.
             batch: The data of each module, by module ID, and perhaps of others.
             **kwargs: Passed on to every loss method.
 
         Returns:
-            The losses by module ID, in the order of `fwd_out`, as the loss methods returned them.
+            The losses by module ID, in the order of `fwd_out`.
 
         Raises:
             KeyError: If a module ID of `fwd_out` is missing from `module` or from `batch`.
@@ -94,11 +91,9 @@ class Learner(Generic[TensorT, ConfigT]):
         It takes what `compute_self_supervised_loss` takes, but for `learner`, and returns a differentiable scalar of
         shape `()`. As it stands, it raises `NotImplementedError`.
         """
-        module_class = type(unwrap(self.module[module_id])).__name__
-        raise NotImplementedError(
-            f"module {module_id!r} ({module_class}) has no loss. Derive {module_class} from SelfSupervisedLossAPI to "
-            f"bring one, or override {type(self).__name__}.compute_loss_for_module."
-        )
+        name = type(unwrap(self.module[module_id])).__name__
+        remedy = f"Derive {name} from SelfSupervisedLossAPI, or override {type(self).__name__}.compute_loss_for_module."
+        raise NotImplementedError(f"module {module_id!r} ({name}) has no loss. {remedy}")
 
 
 def _compute_losses(learner: Any, fwd_out: Any, batch: Any, extras: Any, losses: dict[str, Any]) -> dict[str, Any]:

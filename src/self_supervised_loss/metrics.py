@@ -23,8 +23,7 @@ class MetricsLogger:
     of one value, or of `window` values. Several threads must not write to one logger at once.
 
     Under `jax.jit`, `jax.vmap`, `torch.func.vmap` and `torch.export`, make the logger inside the transformed function
-    and return what `reduce` returns. `torch.compile` also takes one from outside. The names are those of RLlib's
-    `MetricsLogger` (Ray 2.60).
+    and return what `reduce` returns. `torch.compile` also takes one from outside. The names are RLlib's (Ray 2.60).
     """
 
     def __init__(self) -> None:
@@ -74,7 +73,7 @@ class MetricsLogger:
         self._log(dict(_leaves(value_dict, () if key is None else _path(key))), (reduce, window, ema_coeff))
 
     def peek(self, key: Key) -> Any:
-        """Returns the reduced value of a key, or the nested dict of all below it, as a copy. Nothing changes.
+        """Returns a copy of the reduced value of a key, or of the nested dict of all below it. Nothing changes.
 
         Raises:
             KeyError: If nothing was logged under `key`.
@@ -86,13 +85,9 @@ class MetricsLogger:
         return values[()] if () in values else _nested(values)
 
     def reduce(self, *, sep: str | None = None) -> dict[str, Any]:
-        """Takes out all values. Only moving averages go on after that, as RLlib's do.
+        """Takes out all values, in nested dicts. Only moving averages go on after that, as RLlib's do.
 
-        Args:
-            sep: Joins the names of each key, as `"/"` does for TensorBoard and W&B.
-
-        Returns:
-            The reduced values, in nested dicts where keys are tuples or, with `sep`, in one flat dict.
+        With `sep` it is one flat dict, with joined names: `"/"` is what TensorBoard and W&B take.
         """
         names = {path: path if sep is None else (sep.join(path),) for path in self._stats}
         if len({*names.values()}) < len(names):

@@ -22,14 +22,14 @@ def check_module(
     """Checks that a module works with every learner, and that it learns, in the spirit of Gymnasium's `check_env`.
 
     The loss method is called once. The random state, and all of a torch module but its buffers, are then put back.
-    A `UserWarning` tells what may be meant: parameters without a gradient, and metrics that modules would share.
+    What may be meant is a `UserWarning`: parameters without a gradient, and metrics that modules would share.
 
     Args:
         module: The module, wrapped or not.
         batch: A small batch of the module's data, by column.
         fwd_out: The output of the module's forward pass on `batch`, with gradients.
         config: The configuration that the module reads, if any.
-        module_id: The ID under which the module is asked.
+        module_id: The ID under which the loss method is called.
 
     Returns:
         The loss, with its graph.
@@ -41,9 +41,8 @@ def check_module(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*compute_self_supervised_loss is not called")  # it is a violation here
         inner = unwrap(module)
-    loss_method = getattr(inner, "compute_self_supervised_loss", None)
-    name, violations, hints = type(inner).__name__, list[str](), list[str]()
-    cause: Exception | None = None
+    loss, loss_method = None, getattr(inner, "compute_self_supervised_loss", None)
+    name, violations, hints, cause = type(inner).__name__, list[str](), list[str](), None
     if loss_method is None or not isinstance(inner, SelfSupervisedLossAPI):
         remedy = "Derive it from SelfSupervisedLossAPI, or register it with SelfSupervisedLossAPI.register."
         violations.append(f"{name} does not implement SelfSupervisedLossAPI. {remedy}")
@@ -73,8 +72,7 @@ def check_module(
         if trained:
             remedy = "Leave backward(), optimizer steps and updates of targets to the training loop."
             violations.append(f"the loss method changed {', '.join(trained)}. {remedy}")
-        if cause is None:
-            violations += _check_loss(loss, {} if trained else parameters, hints)
+        violations += [] if cause else _check_loss(loss, {} if trained else parameters, hints)
         for key, stat in metrics._stats.items():
             if isinstance(number := _number(stat.values[-1]), str):
                 violations.append(f"the value logged as {key!r} {number}. Log a scalar.")
@@ -102,9 +100,9 @@ def _describe(error: Exception, config: Any) -> str:
     frames = traceback.extract_tb(error.__traceback__)[1:]
     files = {frame.filename for frame in frames if frame.name == "compute_self_supervised_loss" or frame is frames[0]}
     line = next((f" ({f.filename}:{f.lineno})" for f in reversed(frames) if f.filename in files), "")
-    remedy = ". If config is what is None, pass config= to check_module."
     is_none = config is None and "NoneType" in str(error)
-    return f"compute_self_supervised_loss{line} raised {type(error).__name__}: {error}{remedy if is_none else ''}"
+    remedy = ". If config is what is None, pass config= to check_module." if is_none else ""
+    return f"compute_self_supervised_loss{line} raised {type(error).__name__}: {error}{remedy}"
 
 
 def _check_loss(loss: Any, parameters: dict[str, Any], hints: list[str]) -> Iterator[str]:
@@ -149,8 +147,7 @@ def _put_back(module: Any, parameters: dict[str, Any]) -> ExitStack:
             stack.callback(imported(library, f"set{state}"), get_state())
     for part in _parts(module):
         stack.callback(setattr, part, "training", part.training)
-        if parameters:
-            stack.callback(part._parameters.update, {**part._parameters})
+        stack.callback(part._parameters.update, {**part._parameters} if parameters else {})
     for parameter in parameters.values():
         stack.callback(parameter.requires_grad_, parameter.requires_grad)
         stack.callback(setattr, parameter, "grad", parameter.grad)
@@ -163,8 +160,7 @@ def _contents(parameters: dict[str, Any], **inputs: Mapping[str, Any]) -> dict[s
     """Returns what the loss method must not change, in a form that can be compared later."""
     # Not what is made anew at each access, as by a lazily stacked TensorDict.
     values = {f"{name}[{key!r}]": v for name, data in inputs.items() for key, v in data.items() if data[key] is v}
-    for name, parameter in parameters.items():
-        values |= {name: parameter, f"{name}.grad": parameter.grad}
+    values |= parameters | {f"{name}.grad": parameter.grad for name, parameter in parameters.items()}
     return {path: _image(value) for path, value in values.items()}
 
 

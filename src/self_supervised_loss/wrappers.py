@@ -47,8 +47,8 @@ def unwrap(module: Any) -> Any:
 
 def look_into(wrapper: Any) -> Any:
     """Does the same for what is known to be a wrapper and not to implement the API."""
-    has_method = callable(getattr(type(wrapper), "unwrapped", None))
-    inner = wrapper.unwrapped() if has_method else getattr(wrapper, _attribute(type(wrapper)))
+    unwrapped = getattr(type(wrapper), "unwrapped", None)
+    inner = wrapper.unwrapped() if callable(unwrapped) else getattr(wrapper, _attribute(type(wrapper)))
     return wrapper if inner is wrapper else unwrap(inner)
 
 

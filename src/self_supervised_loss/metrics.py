@@ -73,11 +73,7 @@ class MetricsLogger:
         self._log(dict(_leaves(value_dict, () if key is None else _path(key))), (reduce, window, ema_coeff))
 
     def peek(self, key: Key) -> Any:
-        """Returns a copy of the reduced value of a key, or of the nested dict of all below it. Nothing changes.
-
-        Raises:
-            KeyError: If nothing was logged under `key`.
-        """
+        """Returns a copy of the reduced value of a key, or of the nested dict of all below it, and changes nothing."""
         path = _path(key)
         values = {other[len(path) :]: s.reduced() for other, s in self._stats.items() if other[: len(path)] == path}
         if not values:
@@ -109,8 +105,14 @@ class MetricsLogger:
                 raise ValueError(f"{path} takes {stat.settings}, not {settings}, as (reduce, window, ema_coeff)")
             updates.append((path, stat, stat.update(value)))
         for path, stat, value in updates:  # not before all are accepted, so that an error leaves the logger as it was
-            stat.keep(value)
             self._stats[path] = stat
+            stat.values.append(value)
+            if len(stat.values) > (stat.window or 1):  # not maxlen, which Dynamo gets wrong in torch 2.13
+                stat.values.popleft()
+            if stat.reduce == "mean" and stat.window is None:
+                # A number would be a constant in a graph, and each new one a reason to recompile.
+                in_graph = _has(value, "new_ones") and is_dynamo_tracing()
+                stat.number = stat.number + (value.new_ones(()).int() if in_graph else 1)
 
 
 class _Stat:
@@ -121,10 +123,8 @@ class _Stat:
         possible = self.window is None or (isinstance(self.window, int) and self.window > 0)
         possible = possible and self.reduce in _REDUCTIONS and (ema_coeff is None or 0 < ema_coeff <= 1)
         if not possible or (self.window if self.reduce == "ema" else ema_coeff) is not None:
-            raise ValueError(
-                f"{path} cannot be logged with {settings}, as (reduce, window, ema_coeff). reduce is one of "
-                f"{_REDUCTIONS}. 'ema' takes an ema_coeff in (0, 1], and the others a window from 1 on."
-            )
+            rules = f"reduce is one of {_REDUCTIONS}; 'ema' takes an ema_coeff in (0, 1], the others a window from 1 on"
+            raise ValueError(f"{path} cannot be logged with {settings}, as (reduce, window, ema_coeff). {rules}")
         self.ema_coeff = 0.01 if ema_coeff is None else ema_coeff
         self.values: deque[Any] = deque()
         self.number: Any = 0  # of the values that a mean runs over
@@ -146,15 +146,6 @@ class _Stat:
         except Exception as error:
             fault = "does not go with those before it" if self.values else "is not a number, an array or a tensor"
             raise TypeError(f"the value {value!r} of {self.path} {fault}: {error}") from error
-
-    def keep(self, value: Any) -> None:
-        self.values.append(value)
-        if len(self.values) > (self.window or 1):  # not maxlen, which Dynamo gets wrong in torch 2.13
-            self.values.popleft()
-        if self.reduce == "mean" and self.window is None:
-            # A number would be a constant in a graph, and each new one a reason to recompile.
-            in_graph = _has(value, "new_ones") and is_dynamo_tracing()
-            self.number = self.number + (value.new_ones(()).int() if in_graph else 1)
 
     def reduced(self) -> Any:
         """Returns the reduced value, which shares no memory with what is kept."""

@@ -28,10 +28,7 @@ class SharedWithRLlib(abc.ABC):  # noqa: B024 - the abstract method is in our AP
 
 
 class _SharedRLModule(abc.ABC):  # noqa: B024 - for issubclass alone
-    """Virtual base class of the RLModules that implement our API, registered with RLlib's in their place.
-
-    While a class is created it shares the caches of its first base, in which `register` finds an inheritance cycle.
-    """
+    """Virtual base class of the RLModules that implement our API: `register` takes no class that is being created."""
 
     @classmethod
     def __subclasshook__(cls, subclass: type) -> bool:

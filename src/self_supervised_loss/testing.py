@@ -55,8 +55,7 @@ def check_module(
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
             arguments["an_extra_argument"] = None
         else:
-            remedy = "Add it, since some learners pass more, as RLlib's TorchMetaLearner does."
-            violations.append(f"there is no **kwargs. {remedy}")
+            violations.append("there is no **kwargs. Add it, since some learners of RLlib's pass more.")
         before = _contents(parameters, batch=batch, fwd_out=fwd_out)
         with _put_back(inner, parameters):
             try:
@@ -66,12 +65,11 @@ def check_module(
                 violations.append(_describe(error, config))
             after = _contents(parameters and _parameters(module, inner), batch=batch, fwd_out=fwd_out)
         changed = [path for path in {**before, **after} if before.get(path) != after.get(path)]
-        remedy = "Leave the input as it is, and make a new dict or tensor."
         trained = [path for path in changed if path.removesuffix(".grad") in parameters]
-        violations += [f"{path} was added, changed or removed. {remedy}" for path in changed if path not in trained]
+        inputs = [path for path in changed if path not in trained]
+        violations += [f"{path} was added, changed or removed. Leave the input as it is." for path in inputs]
         if trained:
-            remedy = "Leave backward(), optimizer steps and updates of targets to the training loop."
-            violations.append(f"the loss method changed {', '.join(trained)}. {remedy}")
+            violations.append(f"the loss method changed {', '.join(trained)}. Leave that to the training loop.")
         violations += [] if cause else _check_loss(loss, {} if trained else parameters, hints)
         for key, stat in metrics._stats.items():
             if isinstance(number := _number(stat.values[-1]), str):
@@ -80,8 +78,8 @@ def check_module(
                 remedy = f"Log it as (module_id, {', '.join(map(repr, key))})."
                 hints.append(f"modules that log {key!r} would share one value. {remedy}")
     if violations:
-        title = f"{name} breaks the contract of SelfSupervisedLossAPI:"
-        raise AssertionError("\n- ".join([title, *violations])) from cause
+        violations.insert(0, f"{name} breaks the contract of SelfSupervisedLossAPI:")
+        raise AssertionError("\n- ".join(violations)) from cause
     if hints:
         warnings.warn("\n".join(hints), stacklevel=2)
     return loss

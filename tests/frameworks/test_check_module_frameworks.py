@@ -172,8 +172,8 @@ NOTHING_IS_LEARNT = (
     "the loss has no gradient for any parameter, so that nothing would be learnt. Make fwd_out with this module and "
     "with gradients, and detach nothing on the way to the loss."
 )
-LEAVE_TRAINING = "Leave backward(), optimizer steps and updates of targets to the training loop."
-LEAVE_INPUT = "was added, changed or removed. Leave the input as it is, and make a new dict or tensor."
+LEAVE_TRAINING = "Leave that to the training loop."
+LEAVE_INPUT = "was added, changed or removed. Leave the input as it is."
 RETURN_THE_TENSOR = "without a gradient. Return the tensor, without item() or float()."
 
 each_mistake = pytest.mark.parametrize(

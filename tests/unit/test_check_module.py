@@ -242,7 +242,7 @@ PASS_CONFIG = "If config is what is None, pass config= to check_module."
     [
         (
             no_kwargs,
-            "there is no **kwargs. Add it, since some learners pass more, as RLlib's TorchMetaLearner does.",
+            "there is no **kwargs. Add it, since some learners of RLlib's pass more.",
         ),
         (
             passes_extras_on,
@@ -422,7 +422,7 @@ def test_input_that_is_not_left_as_it_was(name, change, key):
         return 1.0
 
     assert sentences_about(module_with(loss_method), **{name: {"rewards": [1.0]}}) == [
-        f"{name}[{key!r}] was added, changed or removed. Leave the input as it is, and make a new dict or tensor."
+        f"{name}[{key!r}] was added, changed or removed. Leave the input as it is."
     ]
 
 

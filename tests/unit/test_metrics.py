@@ -204,8 +204,8 @@ def test_settings_that_make_no_sense_are_answered_with_what_is_possible(settings
             log()
         given = tuple({"reduce": "mean", "window": None, "ema_coeff": None, **settings}.values())
         assert f"cannot be logged with {given}, as (reduce, window, ema_coeff)" in str(raised.value)
-        assert "reduce is one of ('mean', 'min', 'max', 'sum', 'ema', 'item')." in str(raised.value)
-        assert "'ema' takes an ema_coeff in (0, 1], and the others a window from 1 on." in str(raised.value)
+        assert "reduce is one of ('mean', 'min', 'max', 'sum', 'ema', 'item');" in str(raised.value)
+        assert "'ema' takes an ema_coeff in (0, 1], the others a window from 1 on" in str(raised.value)
     assert metrics.reduce() == {}
 
 

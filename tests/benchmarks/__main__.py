@@ -1,9 +1,9 @@
-"""Measures what the library costs, and prints one table. It takes about four minutes.
+"""Measures what the library costs, and prints the table of `README.md`. It takes two to four minutes.
 
     python tests/benchmarks
 
-Two times in one line were taken in turns, so that their ratio holds although the machine may be busy. Only those for
-100 and for 10,000 modules were taken one after the other. Memory is read once.
+Two times in one line were taken in turns, so that their ratio holds although the machine may be busy. Memory is read
+once.
 """
 
 import logging
@@ -33,10 +33,10 @@ def main() -> None:
                 progress.set_description(row.what)
                 progress.update()
     packages = "self-supervised-loss", "ray", "torch", "typing_extensions"
-    print(f"Python {platform.python_version()},", ", ".join(f"{name} {version(name)}" for name in packages))
-    print(f"\n{'what':<52}{'ours':>12}  {'beside':<18}{'':>12}{'ratio':>9}  to reach")
-    for row in rows:
-        print(f"{row.what:<52}{row.ours:>12}  {row.other:<18}{row.value:>12}{row.ratio:>9.3g}  {row.to_reach}")
+    print(f"Python {platform.python_version()},", ", ".join(f"{name} {version(name)}" for name in packages), "\n")
+    print("| what | ours | beside | its | ratio | goal |\n| --- | ---: | --- | ---: | ---: | --- |")
+    for what, ours, other, value, ratio, goal in rows:
+        print(f"| {what} | {ours} | {other} | {value} | {ratio:.3g} | {goal} |")
 
 
 if __name__ == "__main__":

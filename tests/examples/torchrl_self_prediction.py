@@ -87,10 +87,8 @@ class PPOLearner(Learner[torch.Tensor]):
         policy = module["policy"]
         self.ppo_loss = ClipPPOLoss(policy.get_policy_head(), policy.get_value_head(), normalize_advantage=True)
 
-    def compute_loss_for_module(
-        self, *, module_id: str, batch: TensorDict, fwd_out: TensorDict, **kwargs: Any
-    ) -> torch.Tensor:
-        """Adds up the losses of the heads on the latents in `fwd_out`."""
+    def compute_loss_for_module(self, *, module_id: str, batch: Any, fwd_out: Any, **kwargs: Any) -> torch.Tensor:
+        """Adds up the losses of the heads on the latents in `fwd_out`. It is a `TensorDict`, as `batch` is."""
         # The latents in the batch are those of the policy that collected it.
         terms = self.ppo_loss(batch.copy().update(fwd_out))
         losses = {name: terms[name] for name in ("loss_objective", "loss_critic", "loss_entropy")}

@@ -7,7 +7,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,8 +44,7 @@ def check_module(
     loss, loss_method = None, getattr(inner, "compute_self_supervised_loss", None)
     name, violations, hints, cause = type(inner).__name__, list[str](), list[str](), None
     if loss_method is None or not isinstance(inner, SelfSupervisedLossAPI):
-        remedy = "Derive it from SelfSupervisedLossAPI, or register it with SelfSupervisedLossAPI.register."
-        violations.append(f"{name} does not implement SelfSupervisedLossAPI. {remedy}")
+        violations.append(f"{name} does not implement SelfSupervisedLossAPI. Derive it from that, or register it.")
     if loss_method is not None:
         metrics, parameters = MetricsLogger(), _parameters(module, inner)
         logger = _Only(log_value=metrics.log_value, log_dict=metrics.log_dict)
@@ -55,31 +54,35 @@ def check_module(
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
             arguments["an_extra_argument"] = None
         else:
-            violations.append("there is no **kwargs. Add it, since some learners of RLlib's pass more.")
+            remedy = "Add it, since some learners pass more, as RLlib's TorchMetaLearner does."
+            violations.append(f"there is no **kwargs. {remedy}")
         before = _contents(parameters, batch=batch, fwd_out=fwd_out)
         with _put_back(inner, parameters):
             try:
                 loss = loss_method(**arguments)
             except Exception as error:
-                cause = error
-                violations.append(_describe(error, config))
+                cause, frames = error, traceback.extract_tb(error.__traceback__)[1:]
+                files = {f.filename for f in frames if f is frames[0] or f.name == "compute_self_supervised_loss"}
+                line = next((f" ({f.filename}:{f.lineno})" for f in reversed(frames) if f.filename in files), "")
+                raised = f"compute_self_supervised_loss{line} raised {type(error).__name__}: {error}"
+                remedy = ". If that is config, pass config= to check_module."
+                violations.append(raised + remedy * (config is None and "NoneType" in str(error)))
             after = _contents(parameters and _parameters(module, inner), batch=batch, fwd_out=fwd_out)
         changed = [path for path in {**before, **after} if before.get(path) != after.get(path)]
         trained = [path for path in changed if path.removesuffix(".grad") in parameters]
-        inputs = [path for path in changed if path not in trained]
-        violations += [f"{path} was added, changed or removed. Leave the input as it is." for path in inputs]
+        violations += [f"{path} is not as before. Leave the input as it is." for path in changed if path not in trained]
         if trained:
-            violations.append(f"the loss method changed {', '.join(trained)}. Leave that to the training loop.")
-        violations += [] if cause else _check_loss(loss, {} if trained else parameters, hints)
+            remedy = "Leave backward(), optimizer steps and updates of targets to the training loop."
+            violations.append(f"the loss method changed {', '.join(trained)}. {remedy}")
+        violations += [] if cause else _check_loss(loss, parameters, hints)
         for key, stat in metrics._stats.items():
             if isinstance(number := _number(stat.values[-1]), str):
                 violations.append(f"the value logged as {key!r} {number}. Log a scalar.")
             if not key[0].startswith(str(module_id)):
-                remedy = f"Log it as (module_id, {', '.join(map(repr, key))})."
-                hints.append(f"modules that log {key!r} would share one value. {remedy}")
+                hints.append(f"all modules that log {key!r} would share it. Begin with module_id: {(module_id, *key)}.")
     if violations:
-        violations.insert(0, f"{name} breaks the contract of SelfSupervisedLossAPI:")
-        raise AssertionError("\n- ".join(violations)) from cause
+        title = f"{name} breaks the contract of SelfSupervisedLossAPI:"
+        raise AssertionError("\n- ".join([title, *violations])) from cause
     if hints:
         warnings.warn("\n".join(hints), stacklevel=2)
     return loss
@@ -93,16 +96,6 @@ class _Only(SimpleNamespace):
         raise AttributeError(f"not every learner has .{name} there. Ask for no more than {', '.join(vars(self))}.")
 
 
-def _describe(error: Exception, config: Any) -> str:
-    """Names the line that raised, the innermost in a file with a loss method."""
-    frames = traceback.extract_tb(error.__traceback__)[1:]
-    files = {frame.filename for frame in frames if frame.name == "compute_self_supervised_loss" or frame is frames[0]}
-    line = next((f" ({f.filename}:{f.lineno})" for f in reversed(frames) if f.filename in files), "")
-    is_none = config is None and "NoneType" in str(error)
-    remedy = ". If config is what is None, pass config= to check_module." if is_none else ""
-    return f"compute_self_supervised_loss{line} raised {type(error).__name__}: {error}{remedy}"
-
-
 def _check_loss(loss: Any, parameters: dict[str, Any], hints: list[str]) -> Iterator[str]:
     if isinstance(number := _number(loss), str):
         yield f"the loss {number}. Return one scalar, and log what else there is."
@@ -110,12 +103,10 @@ def _check_loss(loss: Any, parameters: dict[str, Any], hints: list[str]) -> Iter
         yield f"the loss is {number}. Look for a division by zero or a logarithm of zero."
     trainable = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
     if trainable and hasattr(loss, "requires_grad"):
-        gradients: Any = [None] * len(trainable)
         with suppress(RuntimeError):  # some graphs can be asked only once
-            if loss.requires_grad:
-                grad, ones = imported("torch.autograd", "grad"), loss.new_ones(loss.shape)
-                gradients = grad(loss, [*trainable.values()], ones, retain_graph=True, allow_unused=True)
-            unused = [name for name, gradient in zip(trainable, gradients, strict=True) if gradient is None]
+            ask, inputs = imported("torch.autograd", "grad"), [*trainable.values()]
+            found = loss.requires_grad and ask(loss.sum(), inputs, retain_graph=True, allow_unused=True)
+            unused = [name for index, name in enumerate(trainable) if not found or found[index] is None]
             if len(unused) == len(trainable):
                 remedy = "Make fwd_out with this module and with gradients, and detach nothing on the way to the loss."
                 yield f"the loss has no gradient for any parameter, so that nothing would be learnt. {remedy}"
@@ -125,16 +116,13 @@ def _check_loss(loss: Any, parameters: dict[str, Any], hints: list[str]) -> Iter
         yield f"the loss is a {type(loss).__name__} without a gradient. Return the tensor, without item() or float()."
 
 
-def _parts(*modules: Any) -> list[Any]:
-    torch_class = imported("torch.nn", "Module") or ()
-    return [part for module in modules if isinstance(module, torch_class) for part in module.modules()]
-
-
 def _parameters(wrapped: Any, module: Any) -> dict[str, Any]:
     """Returns torch's parameters by name, or none where they come and go."""
-    names = {base.__name__ for part in _parts(wrapped, module) for base in type(part).__mro__}
+    torch_class = imported("torch.nn", "Module") or ()
+    parts = [part for root in (wrapped, module) if isinstance(root, torch_class) for part in root.modules()]
+    names = {base.__name__ for part in parts for base in type(part).__mro__}
     in_flux = names & {"FSDPModule", "FullyShardedDataParallel", "LazyModuleMixin"}
-    return {} if in_flux or not _parts(module) else dict(module.named_parameters())
+    return {} if in_flux or not isinstance(module, torch_class) else dict(module.named_parameters())
 
 
 def _put_back(module: Any, parameters: dict[str, Any]) -> ExitStack:
@@ -143,13 +131,14 @@ def _put_back(module: Any, parameters: dict[str, Any]) -> ExitStack:
     for library, state in {"random": "state", "numpy.random": "_state", "torch": "_rng_state"}.items():
         if get_state := imported(library, f"get{state}"):
             stack.callback(imported(library, f"set{state}"), get_state())
-    for part in _parts(module):
+    for part in module.modules() if parameters else ():
         stack.callback(setattr, part, "training", part.training)
-        stack.callback(part._parameters.update, {**part._parameters} if parameters else {})
+        stack.callback(part._parameters.update, {**part._parameters})
     for parameter in parameters.values():
         stack.callback(parameter.requires_grad_, parameter.requires_grad)
         stack.callback(setattr, parameter, "grad", parameter.grad)
         for tensor in [parameter] if parameter.grad is None else [parameter, parameter.grad]:
+            stack.callback(setattr, tensor, "data", tensor.data)
             stack.callback(tensor.data.copy_, tensor.detach().clone())  # which no graph takes for a change
     return stack
 
@@ -167,9 +156,10 @@ def _image(value: Any, depth: int = 9) -> tuple[Any, ...]:
         if hasattr(value, "shape"):
             array = value.detach() if hasattr(value, "detach") else value
             return pickle.dumps(array), getattr(value, "requires_grad", None)
-        is_sequence, is_mapping = isinstance(value, (list, tuple, set)), isinstance(value, Mapping)
-        if depth and (is_sequence or is_mapping or is_dataclass(value)):
-            parts = enumerate(value) if is_sequence else value.items() if is_mapping else vars(value).items()
+        if is_dataclass(value):
+            value = {field.name: getattr(value, field.name) for field in fields(value)}
+        if depth and isinstance(value, (Mapping, list, tuple, set)):
+            parts = value.items() if isinstance(value, Mapping) else enumerate(value)
             return tuple((key, _image(part, depth - 1)) for key, part in parts)
     return (value,)
 

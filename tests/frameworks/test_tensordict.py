@@ -73,7 +73,7 @@ def test_a_column_that_a_tensordict_lacks_is_named_with_the_module() -> None:
     del data["actions"]
     with pytest.raises(KeyError, match="actions") as raised:
         Learner(module={"icm": icm}).compute_losses(fwd_out={"icm": fwd_out}, batch=TensorDict({"icm": data}))
-    assert getattr(raised.value, "__notes__", []) == ["in the loss of module 'icm' (ICM)"]
+    assert getattr(raised.value, "__notes__", []) == ["while computing the loss of module 'icm' (ICM)"]
 
 
 def test_a_tensordict_is_logged_like_the_dict_it_holds() -> None:
@@ -87,14 +87,13 @@ def test_a_tensordict_is_logged_like_the_dict_it_holds() -> None:
 
 
 @pytest.mark.parametrize("good", [torch.tensor(1.0), torch.tensor([1.0, 2.0])], ids=["scalar", "vector"])
-@pytest.mark.parametrize("bad", [TensorDict({"a": torch.ones(2)}, [2]), NonTensorData("text")], ids=["dict", "text"])
-def test_what_cannot_be_logged_leaves_the_metrics_as_they_were(good: torch.Tensor, bad: Any) -> None:
+def test_what_cannot_be_logged_leaves_the_metrics_as_they_were(good: torch.Tensor) -> None:
     metrics = MetricsLogger()
     metrics.log_dict({"good": good})
     before = copy.copy(metrics).reduce()
-    with pytest.raises((TypeError, AttributeError)):
-        metrics.log_value("bad", bad)
-    with pytest.raises((TypeError, AttributeError)):
+    with pytest.raises(TypeError, match=r"of \('bad',\) is not a number, an array or a tensor"):
+        metrics.log_value("bad", NonTensorData("text"))
+    with pytest.raises(TypeError, match=r"of \('text',\) is not a number, an array or a tensor"):
         metrics.log_dict(TensorDict({"good": good, "text": NonTensorData("text")}))
     after = metrics.reduce()
     assert after.keys() == before.keys()
@@ -124,9 +123,9 @@ def change_a_nested_column(batch: TensorDict) -> None:
 @pytest.mark.parametrize(
     ("change", "violation"),
     [
-        (add_a_column, "batch['error'] was added, changed or removed"),
-        (change_a_column, "batch['obs'] was added, changed or removed"),
-        (change_a_nested_column, "batch['extra'] was added, changed or removed"),
+        (add_a_column, "batch['error'] is not as before"),
+        (change_a_column, "batch['obs'] is not as before"),
+        (change_a_nested_column, "batch['extra'] is not as before"),
     ],
 )
 def test_a_check_finds_what_was_changed_in_a_tensordict(change: Any, violation: str) -> None:

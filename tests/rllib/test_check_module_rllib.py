@@ -30,7 +30,9 @@ def test_rllibs_own_module_lacks_kwargs_and_nothing_else():
     with pytest.raises(AssertionError) as raised:
         check_module(module, batch=batch, fwd_out=module.forward_train(batch), config=CONFIG)
     _, *violations = str(raised.value).splitlines()
-    assert violations == ["- there is no **kwargs. Add it, since some learners of RLlib's pass more."]
+    assert violations == [
+        "- there is no **kwargs. Add it, since some learners pass more, as RLlib's TorchMetaLearner does."
+    ]
 
 
 class WithKwargs(IntrinsicCuriosityModel):

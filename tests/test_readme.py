@@ -77,7 +77,7 @@ def test_the_first_example_learns():
     assert losses[0] > 0.1 > 0.001 > losses[-1]
 
 
-def test_two_processes_that_run_the_recipe_for_ddp_have_the_same_gradients_and_metrics(tmp_path):
+def test_two_processes_that_run_the_recipe_for_ddp_have_the_same_metrics(tmp_path):
     example, *_ = blocks = [*python_blocks(README)]
     [recipe] = (block for block in blocks if "DistributedDataParallel" in block)
     script = program(

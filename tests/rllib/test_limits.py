@@ -47,7 +47,7 @@ def test_without_the_mix_in_ppo_trains_no_module_beside_the_policy_and_says_noth
     ],
     ids=["SAC", "TQC", "IQL", "CQL"],
 )
-def test_without_the_mix_in_the_sac_family_takes_each_module_for_a_policy_with_a_critic(config, missing):
+def test_without_the_mix_in_the_sac_family_takes_each_module_for_a_policy(config, missing):
     assert_that_building_misses(missing, config)
 
 

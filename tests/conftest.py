@@ -1,11 +1,15 @@
 """Spreads the tests over the processes of pytest-xdist: file by file, and all that start Ray in one of them."""
 
-import pytest
+from typing import Any
 
-USES_RAY = ("rllib", "test_ray_actors", "test_readme")
+from xdist.scheduler import LoadScopeScheduling
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        group = "ray" if any(name in item.nodeid for name in USES_RAY) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+class ByFileAndRayApart(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return "ray" if any(name in file for name in ("rllib", "test_ray_actors", "test_readme")) else file
+
+
+def pytest_xdist_make_scheduler(config: Any, log: Any) -> ByFileAndRayApart:
+    return ByFileAndRayApart(config, log)

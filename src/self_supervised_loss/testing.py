@@ -47,8 +47,8 @@ def check_module(
         violations.append(f"{name} does not implement SelfSupervisedLossAPI. Derive it from that, or register it.")
     if loss_method is not None:
         metrics, parameters = MetricsLogger(), _parameters(module, inner)
-        logger = _Only(log_value=metrics.log_value, log_dict=metrics.log_dict)
-        learner = _Only(module={module_id: module}, config=config, metrics=logger)
+        logger = _Restricted(log_value=metrics.log_value, log_dict=metrics.log_dict)
+        learner = _Restricted(module={module_id: module}, config=config, metrics=logger)
         arguments = dict(learner=learner, module_id=module_id, config=config, batch=batch, fwd_out=fwd_out)
         signature = inspect.signature(loss_method, follow_wrapped=False)  # that of a decorator, which is what is called
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
@@ -56,7 +56,7 @@ def check_module(
         else:
             remedy = "Add it, since some learners pass more, as RLlib's TorchMetaLearner does."
             violations.append(f"there is no **kwargs. {remedy}")
-        before = _contents(parameters, batch=batch, fwd_out=fwd_out)
+        before = _snapshots(parameters, batch=batch, fwd_out=fwd_out)
         with _put_back(inner, parameters):
             try:
                 loss = loss_method(**arguments)
@@ -67,7 +67,7 @@ def check_module(
                 raised = f"compute_self_supervised_loss{line} raised {type(error).__name__}: {error}"
                 remedy = ". If that is config, pass config= to check_module."
                 violations.append(raised + remedy * (config is None and "NoneType" in str(error)))
-            after = _contents(parameters and _parameters(module, inner), batch=batch, fwd_out=fwd_out)
+            after = _snapshots(parameters and _parameters(module, inner), batch=batch, fwd_out=fwd_out)
         changed = [path for path in {**before, **after} if before.get(path) != after.get(path)]
         trained = [path for path in changed if path.removesuffix(".grad") in parameters]
         violations += [f"{path} is not as before. Leave the input as it is." for path in changed if path not in trained]
@@ -88,7 +88,7 @@ def check_module(
     return loss
 
 
-class _Only(SimpleNamespace):
+class _Restricted(SimpleNamespace):
     """Has the given attributes and, asked for any other, says which."""
 
     def __getattr__(self, name: str) -> Any:
@@ -143,15 +143,15 @@ def _put_back(module: Any, parameters: dict[str, Any]) -> ExitStack:
     return stack
 
 
-def _contents(parameters: dict[str, Any], **inputs: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+def _snapshots(parameters: dict[str, Any], **inputs: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     """Returns what the loss method must not change, in a form that can be compared later."""
-    # Not what is made anew at each access, as by a lazily stacked TensorDict.
+    # Not what is created at each access, as by a lazily stacked TensorDict.
     values = {f"{name}[{key!r}]": v for name, data in inputs.items() for key, v in data.items() if data[key] is v}
     values |= parameters | {f"{name}.grad": parameter.grad for name, parameter in parameters.items()}
-    return {path: _image(value) for path, value in values.items()}
+    return {path: _snapshot(value) for path, value in values.items()}
 
 
-def _image(value: Any, depth: int = 9) -> tuple[Any, ...]:
+def _snapshot(value: Any, depth: int = 9) -> tuple[Any, ...]:
     with suppress(Exception):  # what cannot be looked into is compared by its identity
         if hasattr(value, "shape"):
             array = value.detach() if hasattr(value, "detach") else value
@@ -160,7 +160,7 @@ def _image(value: Any, depth: int = 9) -> tuple[Any, ...]:
             value = {field.name: getattr(value, field.name) for field in fields(value)}
         if depth and isinstance(value, (Mapping, list, tuple, set)):
             parts = value.items() if isinstance(value, Mapping) else enumerate(value)
-            return tuple((key, _image(part, depth - 1)) for key, part in parts)
+            return tuple((key, _snapshot(part, depth - 1)) for key, part in parts)
     return (value,)
 
 

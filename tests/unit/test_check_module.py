@@ -167,6 +167,15 @@ def test_a_class_that_does_not_implement_the_api():
     assert sentences_about(Registered()) == [f"Registered does not implement SelfSupervisedLossAPI. {DERIVE}"]
 
 
+def test_a_module_that_cannot_be_looked_into_gives_the_error_of_its_own():
+    class FailsToUnwrap:
+        def unwrapped(self):
+            raise ValueError("nothing inside")
+
+    with pytest.raises(ValueError, match="nothing inside"):
+        check_module(FailsToUnwrap(), batch={}, fwd_out={})
+
+
 def test_a_class_that_is_only_duck_typed_is_listed_and_not_warned_of():
     class DuckTyped:
         def compute_self_supervised_loss(self, **kwargs):

@@ -3,6 +3,7 @@
 import functools
 import random
 import re
+import sys
 import warnings
 from collections import namedtuple
 from dataclasses import dataclass
@@ -165,6 +166,12 @@ def test_a_class_that_does_not_implement_the_api():
 
     assert sentences_about(Other()) == [f"Other does not implement SelfSupervisedLossAPI. {DERIVE}"]
     assert sentences_about(Registered()) == [f"Registered does not implement SelfSupervisedLossAPI. {DERIVE}"]
+
+
+@pytest.mark.parametrize("library", ["torch", "numpy.random"])
+def test_a_library_that_is_not_imported_is_not_needed(library, monkeypatch):
+    monkeypatch.delitem(sys.modules, library, raising=False)
+    assert check_module(module_with(lambda self, **kwargs: 1.0), batch={}, fwd_out={}) == 1.0
 
 
 def test_a_module_that_cannot_be_looked_into_gives_the_error_of_its_own():

@@ -1,6 +1,7 @@
 """What bad input gets: an error that names what was wrong and what to do."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -188,3 +189,13 @@ def test_an_extra_cannot_take_the_place_of_an_argument(module, extra):
 def test_arguments_go_by_name(call):
     with pytest.raises(TypeError, match="positional"):
         call()
+
+
+def test_an_error_in_a_graph_has_no_note_which_dynamo_could_not_trace(monkeypatch):
+    # What torch.compile shows of the error is in tests/frameworks/test_torch_compile.py.
+    monkeypatch.setitem(sys.modules, "torch.compiler", SimpleNamespace(is_dynamo_compiling=lambda: True))
+    error = ValueError("out of order")
+    with pytest.raises(ValueError) as raised:
+        Learner(module={"m": Curious(error=error)}).compute_losses(fwd_out={"m": {}}, batch={"m": {}})
+    assert raised.value is error
+    assert not hasattr(error, "__notes__")

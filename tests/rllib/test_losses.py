@@ -1,4 +1,4 @@
-"""One module, asked for its loss by RLlib and by our learner: the same bits."""
+"""One module, whose loss method RLlib and our learner call: the same bits."""
 
 import gymnasium as gym
 import numpy as np

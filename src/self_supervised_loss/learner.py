@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 class Learner(Generic[TensorT, ConfigT]):
     """Computes one loss per module: the module's own where it brings one, and otherwise the learner's.
 
-    Subclass it and override `compute_loss_for_module` with the loss of your algorithm. It has modules, a configuration
-    and metrics, but no optimizer and no data:
+    Subclass it and override `compute_loss_for_module` with your algorithm's loss. It has no optimizer and no data:
 
         learner = PPOLearner(module={"policy": policy, "icm": icm}, config=config)
         for batch in batches:    # {"policy": {"obs": ..., ...}, "icm": {...}}
@@ -97,7 +96,8 @@ class Learner(Generic[TensorT, ConfigT]):
 
 
 def _compute_losses(learner: Any, fwd_out: Any, batch: Any, extras: Any, losses: dict[str, Any]) -> dict[str, Any]:
-    get_config = getattr(learner.config, "get_config_for_module", None)
+    get_config: Any = getattr(learner.config, "get_config_for_module", None)
+    has_configs = callable(get_config)
     for module_id, output in fwd_out.items():
         try:
             module, data = learner.module[module_id], batch[module_id]
@@ -106,11 +106,10 @@ def _compute_losses(learner: Any, fwd_out: Any, batch: Any, extras: Any, losses:
             if module_id in ids.keys():
                 raise  # it is not missing, but cannot be made
             raise KeyError(f"{module_id!r} is in fwd_out but not in {where}, which has {[*ids.keys()]}") from error
-        config = get_config(module_id) if callable(get_config) else learner.config
+        config = get_config(module_id) if has_configs else learner.config
         implements_api = isinstance(module, SelfSupervisedLossAPI)
         if not implements_api and isinstance(module, Wrapper):
-            module = look_into(module)
-            implements_api = isinstance(module, SelfSupervisedLossAPI)
+            module, implements_api = look_into(module)
         compute_loss = module.compute_self_supervised_loss if implements_api else learner.compute_loss_for_module
         if extras:  # a call with ** takes twice as long, even with nothing in it
             compute_loss = _bind(compute_loss, extras)

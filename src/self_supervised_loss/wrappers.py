@@ -32,24 +32,25 @@ class Wrapper(abc.ABC):  # noqa: B024 - for isinstance alone
         if _attribute(subclass) or (callable(unwrapped) and unwrapped is not getattr(rl_module, "unwrapped", None)):
             return True  # RLModule.unwrapped returns the module itself, where it is not overridden
         if hasattr(subclass, "compute_self_supervised_loss") and not issubclass(subclass, SelfSupervisedLossAPI):
-            name = subclass.__name__
-            remedy = f"Derive {name} from SelfSupervisedLossAPI, or register it with SelfSupervisedLossAPI.register."
+            remedy = "Derive the class from SelfSupervisedLossAPI, or register it with SelfSupervisedLossAPI.register."
             # To the caller of compute_losses: past this frame, two of abc, and two of learner.py.
-            warnings.warn(f"{name}.compute_self_supervised_loss is not called. {remedy}", stacklevel=6)
+            warnings.warn(f"{subclass.__name__}.compute_self_supervised_loss is not called. {remedy}", stacklevel=6)
         return False
 
 
 def unwrap(module: Any) -> Any:
     """Returns the outermost module that implements the API or, where none does, the innermost."""
     found = isinstance(module, SelfSupervisedLossAPI) or not isinstance(module, Wrapper)
-    return module if found else look_into(module)
+    return module if found else look_into(module)[0]
 
 
-def look_into(wrapper: Any) -> Any:
-    """Does the same for what is known to be a wrapper and not to implement the API."""
+def look_into(wrapper: Any) -> tuple[Any, bool]:
+    """Does the same for a wrapper that does not implement the API, and tells whether the module inside does."""
     unwrapped = getattr(type(wrapper), "unwrapped", None)
     inner = wrapper.unwrapped() if callable(unwrapped) else getattr(wrapper, _attribute(type(wrapper)))
-    return wrapper if inner is wrapper else unwrap(inner)
+    implements_api = isinstance(inner, SelfSupervisedLossAPI)
+    found = implements_api or inner is wrapper or not isinstance(inner, Wrapper)
+    return (inner, implements_api) if found else look_into(inner)
 
 
 def _attribute(wrapper_class: type) -> str:

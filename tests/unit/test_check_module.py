@@ -491,7 +491,16 @@ def test_a_metric_that_other_modules_would_share_is_a_hint_with_the_key_to_use()
         "all modules that log ('loss',) would share it. Begin with module_id: ('icm', 'loss').",
         "all modules that log ('terms', 'error') would share it. Begin with module_id: ('icm', 'terms', 'error').",
     ]
-    assert warning.filename == __file__
+
+
+def test_a_hint_points_at_the_call_of_check_module():
+    def loss_method(self, *, learner, **kwargs):
+        learner.metrics.log_value("loss", 1.0)
+        return 1.0
+
+    with pytest.warns(UserWarning) as warned:
+        check_module(module_with(loss_method), batch={}, fwd_out={})
+    assert warned[0].filename == __file__
 
 
 def test_a_violation_is_not_hidden_by_a_hint():

@@ -77,7 +77,7 @@ def test_a_method_of_the_right_name_is_not_enough_and_the_class_is_named_once():
     assert [kind for kind, *_ in losses.values()] == ["fallback", "fallback"]
     (warning,) = warned
     assert "DuckTyped.compute_self_supervised_loss is not called" in str(warning.message)
-    assert "Derive DuckTyped from SelfSupervisedLossAPI" in str(warning.message)
+    assert "Derive the class from SelfSupervisedLossAPI" in str(warning.message)
 
 
 def test_the_warning_points_at_the_call_of_compute_losses():

@@ -12,7 +12,9 @@ import pytest
 from self_supervised_loss import Learner, SelfSupervisedLossAPI
 
 
-class RLModule: ...
+class RLModule:
+    def unwrapped(self):
+        return self
 
 
 class RLlibAPI(abc.ABC):
@@ -78,3 +80,15 @@ def test_what_implements_rllibs_is_no_instance_of_a_class_that_derives_from_ours
     class Theirs(WithLoss, RLlibAPI): ...
 
     assert not issubclass(Theirs, Ours)
+
+
+def test_an_rl_module_that_merely_has_the_method_is_warned_of():
+    class DuckTyped(WithLoss, RLModule): ...
+
+    class FallbackLearner(Learner):
+        def compute_loss_for_module(self, **arguments):
+            return "fallback"
+
+    modules = {"duck": DuckTyped()}
+    with pytest.warns(UserWarning, match="DuckTyped.compute_self_supervised_loss is not called"):
+        assert FallbackLearner(module=modules).compute_losses(fwd_out=modules, batch=modules) == {"duck": "fallback"}

@@ -71,6 +71,15 @@ def test_a_module_that_merely_has_a_child_of_that_name_is_no_wrapper(attribute):
     assert loss_of(parent) == "fallback"
 
 
+def test_a_property_named_unwrapped_makes_no_wrapper():
+    class LikeAnEnv:
+        @property
+        def unwrapped(self):
+            raise AssertionError("asked")
+
+    assert loss_of(LikeAnEnv()) == "fallback"
+
+
 def test_a_class_that_merely_has_the_name_of_a_wrapper_is_no_wrapper():
     class DistributedDataParallel:
         module = Curious()

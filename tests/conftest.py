@@ -1,14 +1,21 @@
 """Spreads the tests over the processes of pytest-xdist: file by file, and all that start Ray in one of them."""
 
+import os
 from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
+
+# Ray's workers have one thread as well. With more, the processes would only wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+STARTS_RAY = ("rllib_curiosity", "ray_actors", "algorithms", "auxiliary_loss", "limits", "policies", "registration")
+STARTS_RAY += ("running", "training", "readme")
 
 
 class ByFileAndRayApart(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
-        return "ray" if any(name in file for name in ("rllib", "test_ray_actors", "test_readme")) else file
+        return "ray" if file.removesuffix(".py").endswith(STARTS_RAY) else file
 
 
 def pytest_xdist_make_scheduler(config: Any, log: Any) -> ByFileAndRayApart:

@@ -1,15 +1,16 @@
 import pytest
+
 from rllib.algorithms import record
 from rllib.training import ray_cluster
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def cluster():
     with ray_cluster():
         yield
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def recorded(cluster, tmp_path_factory):
     """Episodes of CartPole-v1 and Pendulum-v1, recorded by RLlib."""
     directory = tmp_path_factory.mktemp("recorded")

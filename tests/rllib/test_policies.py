@@ -18,8 +18,8 @@ from ray.rllib.examples.learners.classes.intrinsic_curiosity_learners import (
     ICM_MODULE_ID,
     DQNTorchLearnerWithCuriosity,
 )
-from rllib.training import WARNINGS_OF_RAY, all_learners, running
 
+from rllib.training import WARNINGS_OF_RAY, all_learners, running
 from self_supervised_loss import Learner
 from self_supervised_loss.testing import check_module
 
@@ -97,6 +97,7 @@ def test_two_policies_share_one_curiosity_module():
         ppo_config()
         .environment(MultiAgentCartPole, env_config={"num_agents": 2})
         .env_runners(num_envs_per_env_runner=1)
+        .training(train_batch_size_per_learner=256, num_epochs=4)
         .multi_agent(policies=policies, policy_mapping_fn=lambda agent_id, episode, **kwargs: f"p{agent_id}")
         .learners(learner_class=SharedCuriosity, learner_connector=add_next_obs)
         .rl_module(

@@ -8,9 +8,9 @@ from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI as RLlibAPI
+
 from rllib.foreign_modules import Autoencoder, RegisteredHere
 from rllib.training import WARNINGS_OF_RAY, all_learners, running
-
 from self_supervised_loss import SelfSupervisedLossAPI
 
 pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
@@ -20,13 +20,13 @@ class PPOLearner(ModulesBeside, PPOTorchLearner):
     pass
 
 
-def algorithm_with(modules):
+def algorithm_with(modules, num_learners):
     specs = {name: RLModuleSpec(module_class=module, learner_only=True) for name, module in modules.items()}
     return (
         PPOConfig()
         .environment("CartPole-v1")
         .env_runners(num_env_runners=0)
-        .learners(num_learners=2, learner_class=PPOLearner)
+        .learners(num_learners=num_learners, learner_class=PPOLearner)
         .training(train_batch_size_per_learner=64, minibatch_size=32, num_epochs=4, lr=1e-2)
         .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs={DEFAULT_MODULE_ID: RLModuleSpec(), **specs}))
         .debugging(seed=0)
@@ -46,7 +46,7 @@ def test_a_subclass_and_a_registration_in_the_file_of_the_class_reach_both_learn
     class Derived(Autoencoder, SelfSupervisedLossAPI):
         """Not to be imported by the learners, as a class of the main program is not: it is sent to them by value."""
 
-    with running(algorithm_with({"derived": Derived, "registered": RegisteredHere})) as algorithm:
+    with running(algorithm_with({"derived": Derived, "registered": RegisteredHere}, num_learners=2)) as algorithm:
         assert all_learners(algorithm, implementing) == [{"derived", "registered"}] * 2
 
         first, *_, last = [algorithm.train()["learners"] for _ in range(8)]
@@ -61,8 +61,8 @@ def test_a_registration_in_the_main_program_alone_reaches_no_learner_and_fails()
     class RegisteredInMain(Autoencoder):
         pass
 
-    with running(algorithm_with({"registered_in_main": RegisteredInMain})) as algorithm:
-        assert all_learners(algorithm, implementing) == [set()] * 2
+    with running(algorithm_with({"registered_in_main": RegisteredInMain}, num_learners=1)) as algorithm:
+        assert all_learners(algorithm, implementing) == [set()]
 
         with pytest.raises(KeyError, match="action_dist_inputs"):
             algorithm.train()

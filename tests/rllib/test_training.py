@@ -6,22 +6,19 @@ from pathlib import Path
 
 import pytest
 from modules.icm_rl_module import ICMRLModule
-from rllib.training import WARNINGS_OF_RAY, check_training, ray_cluster
 
-pytestmark = WARNINGS_OF_RAY
-on_one_and_on_two_learners = pytest.mark.parametrize("num_learners", [0, 2], ids=["local", "two-remote"])
+from rllib.training import WARNINGS_OF_RAY, check_training
+
+pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
 
 
-@on_one_and_on_two_learners
-def test_ppo_trains_and_restores_a_module_of_an_importable_file(num_learners, tmp_path):
-    with ray_cluster():
-        check_training(ICMRLModule, num_learners, tmp_path)
+def test_ppo_trains_and_restores_a_module_of_an_importable_file(tmp_path):
+    check_training(ICMRLModule, num_learners=0, directory=tmp_path)
     run("restore_checkpoint.py", tmp_path)
 
 
-@on_one_and_on_two_learners
-def test_ppo_trains_and_restores_a_module_of_the_main_program(num_learners, tmp_path):
-    run("train_in_main.py", num_learners, tmp_path)
+def test_ppo_trains_and_restores_a_module_of_the_main_program_on_two_learners(tmp_path):
+    run("train_in_main.py", tmp_path)
     run("restore_checkpoint.py", tmp_path)
 
 

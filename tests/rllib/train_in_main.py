@@ -7,6 +7,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from modules.icm import ICM
 from ray.rllib.core.rl_module.torch import TorchRLModule
+
 from rllib.training import check_training, ray_cluster
 
 
@@ -19,6 +20,5 @@ class Curiosity(TorchRLModule, ICM):
 
 
 if __name__ == "__main__":
-    num_learners, directory = sys.argv[1:]
     with ray_cluster():
-        check_training(Curiosity, int(num_learners), Path(directory))
+        check_training(Curiosity, num_learners=2, directory=Path(sys.argv[1]))

@@ -27,12 +27,9 @@ def ray_cluster():
     # Ray's workers are processes of their own. They find `modules` where this process does.
     environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
     ray.init(num_cpus=4, include_dashboard=False, runtime_env={"env_vars": environment})
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as Ray does in its workers; more would only wait for each other
     try:
         yield
     finally:
-        torch.set_num_threads(num_threads)
         gc.collect()  # closes the iterators of Ray Data, which ask Ray
         ray.shutdown()
 

@@ -63,6 +63,23 @@ def test_means_and_sums_of_integers_are_exact(setting: Any, dtype: Any, value: i
     assert float(metrics.peek("steps")) == (3 * value if setting.get("reduce") == "sum" else value)
 
 
+@pytest.mark.parametrize("reduce", ["sum", "min", "max", "item"])
+@each_framework
+def test_integers_stay_integers_where_nothing_is_averaged(to_array: Any, reduce: Reduce) -> None:
+    metrics = MetricsLogger()
+    for value in np.array([3, 4], dtype=np.int32):
+        metrics.log_value("steps", to_array(value), reduce=reduce)
+    assert np.asarray(metrics.peek("steps")).dtype.kind == "i"
+
+
+@pytest.mark.parametrize("to_array", [np.array, to_torch], ids=["numpy", "torch"])
+def test_a_moving_average_of_integers_is_exact_beyond_single_precision(to_array: Any) -> None:
+    metrics = MetricsLogger()
+    for _ in range(3):
+        metrics.log_value("steps", to_array(np.array(2**24 + 1)), reduce="ema")
+    assert float(metrics.peek("steps")) == pytest.approx(2**24 + 1, abs=0.1)
+
+
 @each_setting
 @each_framework
 def test_what_is_logged_and_what_is_peeked_can_be_changed_in_place(to_array: Any, setting: dict[str, Any]) -> None:

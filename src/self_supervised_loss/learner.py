@@ -75,7 +75,7 @@ class Learner(Generic[TensorT, ConfigT]):
         except BaseException as error:
             if not is_dynamo_tracing():
                 with suppress(Exception):  # Python 3.10 has no notes, and the error matters more than its note
-                    module_id = next(module_id for module_id in fwd_out if module_id not in losses)
+                    module_id = [*fwd_out][len(losses)]
                     name = type(unwrap(self.module[module_id])).__name__
                     cast(Any, error).add_note(f"while computing the loss of module {module_id!r} ({name})")
                 raise

@@ -20,8 +20,8 @@ from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
-from rllib.training import all_learners, running
 
+from rllib.training import all_learners, running
 from self_supervised_loss import Learner
 
 ONLINE = {

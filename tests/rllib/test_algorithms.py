@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from rllib.algorithms import OFFLINE, ONLINE, algorithm_config, equal_weights, time_limit, train_until_compared
 from rllib.training import WARNINGS_OF_RAY, running
 

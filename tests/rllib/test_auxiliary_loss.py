@@ -9,8 +9,8 @@ from ray.rllib.algorithms.sac.torch.default_sac_torch_rl_module import DefaultSA
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import RLModuleSpec
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
-from rllib.training import WARNINGS_OF_RAY, running
 
+from rllib.training import WARNINGS_OF_RAY, running
 from self_supervised_loss import SelfSupervisedLossAPI
 
 pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]

@@ -15,6 +15,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.differentiable_learner_config import DifferentiableLearnerConfig
 from ray.rllib.core.learner.torch.torch_differentiable_learner import TorchDifferentiableLearner
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
+
 from rllib.algorithms import algorithm_config, equal_weights
 from rllib.training import WARNINGS_OF_RAY, running
 

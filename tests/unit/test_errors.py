@@ -112,9 +112,10 @@ def test_where_nobody_has_a_loss_both_remedies_are_named():
 )
 def test_what_a_loss_raises_comes_through_with_a_note_that_names_the_module(error_class, message):
     error = error_class(message)
-    learner = Learner(module={"m": Curious(error=error)})
+    learner = Learner(module={"m": Curious(error=error), "first": Curious(), "last": Curious()})
+    inputs = {"first": {}, "m": {}, "last": {}}
     with pytest.raises(error_class) as raised:
-        learner.compute_losses(fwd_out={"m": {}}, batch={"m": {}})
+        learner.compute_losses(fwd_out=inputs, batch=inputs)
     assert raised.value is error
     assert error.__cause__ is None
     if sys.version_info >= (3, 11):

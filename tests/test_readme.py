@@ -90,7 +90,7 @@ def test_two_processes_that_run_the_recipe_for_ddp_have_the_same_metrics(tmp_pat
         "print(metrics, [parameter.grad.norm().item() for parameter in modules.parameters()])",
         "distributed.destroy_process_group()",
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     processes = [
         subprocess.Popen([sys.executable, "-c", script, str(rank)], env=environment, stdout=subprocess.PIPE, text=True)
         for rank in range(2)

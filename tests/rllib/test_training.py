@@ -9,9 +9,10 @@ from modules.icm_rl_module import ICMRLModule
 
 from rllib.training import WARNINGS_OF_RAY, check_training
 
-pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
+pytestmark = WARNINGS_OF_RAY
 
 
+@pytest.mark.usefixtures("cluster")
 def test_ppo_trains_and_restores_a_module_of_an_importable_file(tmp_path):
     check_training(ICMRLModule, num_learners=0, directory=tmp_path)
     run("restore_checkpoint.py", tmp_path)

@@ -1,4 +1,5 @@
-"""Spreads the tests over the processes of pytest-xdist: file by file, and all that start Ray in one of them."""
+"""Spreads the tests over the processes of pytest-xdist: file by file, and all that start Ray in one
+of them."""
 
 import os
 from typing import Any
@@ -8,7 +9,15 @@ from xdist.scheduler import LoadScopeScheduling
 # Ray's workers have one thread as well. With more, the processes would only wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-STARTS_RAY = ("rllib_curiosity", "ray_actors", "algorithms", "auxiliary_loss", "limits", "policies", "registration")
+STARTS_RAY = (
+    "rllib_curiosity",
+    "ray_actors",
+    "algorithms",
+    "auxiliary_loss",
+    "limits",
+    "policies",
+    "registration",
+)
 STARTS_RAY += ("running", "training", "readme")
 
 

@@ -29,13 +29,14 @@ def test_the_wheel_is_small_and_holds_the_package_alone(wheel):
         f"self_supervised_loss/{name}"
         for name in (
             "__init__.py",
-            "api.py",
-            "learner.py",
-            "metrics.py",
+            "_api.py",
+            "_bridge.py",
+            "_frameworks.py",
+            "_learner.py",
+            "_metrics.py",
+            "_wrappers.py",
             "py.typed",
-            "rllib.py",
             "testing.py",
-            "wrappers.py",
         )
     }
 
@@ -45,7 +46,11 @@ def test_the_metadata_name_the_version_and_the_one_dependency(wheel):
         (name,) = (name for name in files.namelist() if name.endswith("/METADATA"))
         metadata = message_from_bytes(files.read(name))
     assert metadata["Version"] == self_supervised_loss.__version__
-    required = [requirement for requirement in metadata.get_all("Requires-Dist") if "extra ==" not in requirement]
+    required = [
+        requirement
+        for requirement in metadata.get_all("Requires-Dist")
+        if "extra ==" not in requirement
+    ]
     assert len(required) == 1
     assert required[0].startswith("typing-extensions")
 
@@ -63,7 +68,13 @@ def test_the_public_names_are_those_of_the_design():
 
 @pytest.mark.parametrize("module", ["self_supervised_loss", "self_supervised_loss.testing"])
 def test_importing_it_imports_nothing_but_the_standard_library_and_typing_extensions(module):
-    code = f"import sys; before = set(sys.modules); import {module}; print(*set(sys.modules) - before)"
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    third_party = {name.partition(".")[0] for name in process.stdout.split()} - sys.stdlib_module_names
+    code = (
+        f"import sys; before = set(sys.modules); import {module}; print(*set(sys.modules) - before)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    third_party = {
+        name.partition(".")[0] for name in process.stdout.split()
+    } - sys.stdlib_module_names
     assert third_party == {"self_supervised_loss", "typing_extensions"}

@@ -1,4 +1,5 @@
-"""The README files do what they say. `typing/test_blocks_of_readmes.py` has type checkers read them."""
+"""The README files do what they say. `typing/test_blocks_of_readmes.py` has type checkers read
+them."""
 
 import os
 import re
@@ -26,12 +27,17 @@ def found(pattern, path):
             yield pytest.param(path, *match.groups(), id=f"{path.relative_to(PROJECT)}:{line}")
 
 
-EXCERPTS = [excerpt for path in PATHS for excerpt in found(r"([\w/]+\.py)\W+\n\n```py\n(.*?)^```$", path)]
-LINKS = [link for path in PATHS for link in found(r"^```.*?^```$|\]\((?!https?://)([^)]+)\)", path)]  # not in code
+EXCERPTS = [
+    excerpt for path in PATHS for excerpt in found(r"([\w/]+\.py)\W+\n\n```py\n(.*?)^```$", path)
+]
+LINKS = [
+    link for path in PATHS for link in found(r"^```.*?^```$|\]\((?!https?://)([^)]+)\)", path)
+]  # not in code
 
 
 def python_blocks(path):
-    """The Python blocks of a README, each after as many empty lines as let an error show its line in the README."""
+    """The Python blocks of a README, each after as many empty lines as let an error show its line
+    in the README."""
     text = path.read_text()
     for match in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
         yield "\n" * text[: match.start(1)].count("\n") + match[1]
@@ -40,8 +46,16 @@ def python_blocks(path):
 def output_according_to(path, block):
     """The text in the block that follows or, where there is none, the comments behind the prints."""
     code = block.lstrip("\n")
-    shown = re.search(re.escape(f"```python\n{code}```\n\n```\n") + r"(.*?)^```$", path.read_text(), re.DOTALL | re.M)
-    return shown[1] if shown else "".join(f"{line}\n" for line in re.findall(r"^print\(.*\)  # (.*)$", code, re.M))
+    shown = re.search(
+        re.escape(f"```python\n{code}```\n\n```\n") + r"(.*?)^```$",
+        path.read_text(),
+        re.DOTALL | re.M,
+    )
+    return (
+        shown[1]
+        if shown
+        else "".join(f"{line}\n" for line in re.findall(r"^print\(.*\)  # (.*)$", code, re.M))
+    )
 
 
 def program(*blocks):
@@ -49,11 +63,17 @@ def program(*blocks):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
-@pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning")  # by JAX, when Ray starts a process
+@pytest.mark.filterwarnings(
+    r"ignore:os.fork\(\) was called:RuntimeWarning"
+)  # by JAX, when Ray starts a process
 @pytest.mark.parametrize(
-    "path", [path for path in PATHS if [*python_blocks(path)]], ids=lambda path: str(path.relative_to(PROJECT))
+    "path",
+    [path for path in PATHS if [*python_blocks(path)]],
+    ids=lambda path: str(path.relative_to(PROJECT)),
 )
-def test_the_python_blocks_run_one_after_the_other_and_print_what_is_shown(path, monkeypatch, tmp_path, capsys):
+def test_the_python_blocks_run_one_after_the_other_and_print_what_is_shown(
+    path, monkeypatch, tmp_path, capsys
+):
     monkeypatch.chdir(tmp_path)
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     try:
@@ -62,8 +82,12 @@ def test_the_python_blocks_run_one_after_the_other_and_print_what_is_shown(path,
             exec(compile(block, path, "exec"), namespace)
             printed, expected = capsys.readouterr().out, output_according_to(path, block)
             assert re.sub(NUMBER, "", printed) == re.sub(NUMBER, "", expected)
-            numbers, expected_numbers = (list(map(float, re.findall(NUMBER, text))) for text in (printed, expected))
-            assert numbers == pytest.approx(expected_numbers, rel=0.1, abs=1e-3)  # machines round differently
+            numbers, expected_numbers = (
+                list(map(float, re.findall(NUMBER, text))) for text in (printed, expected)
+            )
+            assert numbers == pytest.approx(
+                expected_numbers, rel=0.1, abs=1e-3
+            )  # machines round differently
     finally:
         distributed.destroy_process_group()
 
@@ -92,7 +116,12 @@ def test_two_processes_that_run_the_recipe_for_ddp_have_the_same_metrics(tmp_pat
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     processes = [
-        subprocess.Popen([sys.executable, "-c", script, str(rank)], env=environment, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(rank)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for rank in range(2)
     ]
     try:
@@ -129,7 +158,13 @@ def test_the_same_by_hand_takes_as_many_lines_fewer_as_the_readme_says():
         torch.manual_seed(0)
         namespace = {"__name__": "__main__"}
         exec(code, namespace)
-        weights.append([parameter.tolist() for name in ("policy", "rnd") for parameter in namespace[name].parameters()])
+        weights.append(
+            [
+                parameter.tolist()
+                for name in ("policy", "rnd")
+                for parameter in namespace[name].parameters()
+            ]
+        )
     through_the_library, by_hand = (code.count("  # +\n") for code in (block, by_hand))
     assert weights[0] == weights[1]
     assert re.search(
@@ -142,7 +177,9 @@ def test_the_same_by_hand_takes_as_many_lines_fewer_as_the_readme_says():
 def test_each_excerpt_stands_line_by_line_in_the_program_that_it_is_from(path, program, excerpt):
     lines = (line.strip() for line in (path.parent / program).read_text().splitlines())
     for line in map(str.strip, excerpt.splitlines()):
-        assert line in ("", "...") or line in lines  # an iterator, which goes on behind the line before
+        assert (
+            line in ("", "...") or line in lines
+        )  # an iterator, which goes on behind the line before
 
 
 def test_each_excerpt_names_the_program_that_it_is_from():
@@ -156,10 +193,14 @@ def test_each_relative_link_leads_somewhere(path, link):
     assert target.exists()
     if heading:
         headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
-        assert heading in [re.sub(r"[^\w -]", "", name).lower().replace(" ", "-") for name in headings]
+        assert heading in [
+            re.sub(r"[^\w -]", "", name).lower().replace(" ", "-") for name in headings
+        ]
 
 
-@pytest.mark.parametrize("path", sorted((PROJECT / "tests").rglob("*.svg")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((PROJECT / "tests").rglob("*.svg")), ids=lambda path: path.name
+)
 def test_each_picture_is_small_and_on_white(path):
     assert path.stat().st_size <= 80_000
     assert re.search(r'<g id="patch_1">\s*<path [^>]*style="fill: #ffffff"', path.read_text())
@@ -170,7 +211,10 @@ def test_the_readme_is_short_enough_to_be_read():
 
 
 def test_the_readme_holds_the_two_commands_that_a_newcomer_runs():
-    assert "pip install -e '.[examples]' && python tests/examples/ppo_curiosity.py" in README.read_text().splitlines()
+    assert (
+        "pip install -e '.[examples]' && python tests/examples/ppo_curiosity.py"
+        in README.read_text().splitlines()
+    )
     assert "pip install -e '.[dev]' && pytest" in README.read_text().splitlines()
 
 

@@ -1,8 +1,8 @@
 """Modules that bring their own self-supervised loss, for any reinforcement-learning codebase."""
 
-from self_supervised_loss.api import ModuleID, SelfSupervisedLossAPI
-from self_supervised_loss.learner import Learner
-from self_supervised_loss.metrics import MetricsLogger
+from self_supervised_loss._api import ModuleID, SelfSupervisedLossAPI
+from self_supervised_loss._learner import Learner
+from self_supervised_loss._metrics import MetricsLogger
 
 __version__ = "0.1.0"
 

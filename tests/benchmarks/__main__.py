@@ -1,9 +1,10 @@
-"""Measures what the library costs, and prints the table of `README.md`. It takes two to four minutes.
+"""Measures what the library costs, and prints the table of `README.md`. It takes two to four
+minutes.
 
     python tests/benchmarks
 
-Two times in one line were taken in turns, so that their ratio holds although the machine may be busy. Memory is read
-once.
+Two times in one line were taken in turns, so that their ratio holds although the machine may be
+busy. Memory is read once.
 """
 
 import logging
@@ -33,7 +34,11 @@ def main() -> None:
                 progress.set_description(row.what)
                 progress.update()
     packages = "self-supervised-loss", "ray", "torch", "typing_extensions"
-    print(f"Python {platform.python_version()},", ", ".join(f"{name} {version(name)}" for name in packages), "\n")
+    print(
+        f"Python {platform.python_version()},",
+        ", ".join(f"{name} {version(name)}" for name in packages),
+        "\n",
+    )
     print("| what | ours | beside | its | ratio | goal |\n| --- | ---: | --- | ---: | ---: | --- |")
     for what, ours, other, value, ratio, goal in rows:
         print(f"| {what} | {ours} | {other} | {value} | {ratio:.3g} | {goal} |")

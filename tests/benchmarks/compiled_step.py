@@ -1,4 +1,5 @@
-"""A compiled training step: through a `Learner`, beside the same step with the losses called by hand."""
+"""A compiled training step: through a `Learner`, beside the same step with the losses called by
+hand."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,11 +27,18 @@ def measure() -> Iterator[Row]:
     """Compiles both with `fullgraph=True` by the default backend of `torch.compile`."""
     torch.manual_seed(0)
     policy, icm = nn.Linear(64, 4), ICM(64, 4)
-    batch = {"obs": torch.randn(256, 64), "new_obs": torch.randn(256, 64), "actions": torch.randint(4, (256,))}
+    batch = {
+        "obs": torch.randn(256, 64),
+        "new_obs": torch.randn(256, 64),
+        "actions": torch.randint(4, (256,)),
+    }
     data = {"policy": batch, "icm": batch}
 
     def forward() -> dict[str, Any]:
-        return {"policy": {"action_dist_inputs": policy(data["policy"]["obs"])}, "icm": icm(data["icm"])}
+        return {
+            "policy": {"action_dist_inputs": policy(data["policy"]["obs"])},
+            "icm": icm(data["icm"]),
+        }
 
     learner = CloningLearner(module={"policy": policy, "icm": icm})
 
@@ -44,7 +52,11 @@ def measure() -> Iterator[Row]:
                 module_id="policy", config=None, batch=data["policy"], fwd_out=fwd_out["policy"]
             ),
             "icm": icm.compute_self_supervised_loss(
-                learner=learner, module_id="icm", config=None, batch=data["icm"], fwd_out=fwd_out["icm"]
+                learner=learner,
+                module_id="icm",
+                config=None,
+                batch=data["icm"],
+                fwd_out=fwd_out["icm"],
             ),
         }
 
@@ -59,9 +71,18 @@ def measure() -> Iterator[Row]:
 
         return run
 
-    sides = {"by hand": step(by_hand), "ours": step(through_a_learner), "by hand, again": step(by_hand)}
+    sides = {
+        "by hand": step(by_hand),
+        "ours": step(through_a_learner),
+        "by hand, again": step(by_hand),
+    }
     seconds = interleave(sides, rounds=500)
     milliseconds = {name: f"{value * 1e3:.3f} ms" for name, value in seconds.items()}
-    for what, name in ("a compiled training step", "ours"), ("its noise: by hand, again", "by hand, again"):
+    for what, name in (
+        ("a compiled training step", "ours"),
+        ("its noise: by hand, again", "by hand, again"),
+    ):
         ratio = seconds[name] / seconds["by hand"]
-        yield Row(what, milliseconds[name], "by hand", milliseconds["by hand"], ratio, "1 but for noise")
+        yield Row(
+            what, milliseconds[name], "by hand", milliseconds["by hand"], ratio, "1 but for noise"
+        )

@@ -1,4 +1,5 @@
-"""What `compute_losses` takes for each module, beside RLlib's `Learner.compute_losses` and beside direct calls."""
+"""What `compute_losses` takes for each module, beside RLlib's `Learner.compute_losses` and beside
+direct calls."""
 
 from collections.abc import Iterator
 from itertools import cycle, islice
@@ -57,7 +58,9 @@ class OurLearner(Learner[torch.Tensor]):
 class RLlibLearner(PPOTorchLearner):
     """RLlib's."""
 
-    def compute_loss_for_module(self, *, module_id: str, config: Any, batch: Any, fwd_out: Any) -> torch.Tensor:
+    def compute_loss_for_module(
+        self, *, module_id: str, config: Any, batch: Any, fwd_out: Any
+    ) -> torch.Tensor:
         """Takes next to no time."""
         return LOSS
 
@@ -66,7 +69,8 @@ class RLlibLearner(PPOTorchLearner):
 
 
 def measure() -> Iterator[Row]:
-    """Compares them on the same modules, of two classes by turns, in one dict, with the same configuration."""
+    """Compares them on the same modules, of two classes by turns, in one dict, with the same
+    configuration."""
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     try:
         for kind, module_classes, wrap, goal in (
@@ -75,13 +79,19 @@ def measure() -> Iterator[Row]:
             ("fallbacks", (Policy, Critic), None, "1.25"),
             ("own losses, in DDP", (ICM, WorldModel), TorchDDPRLModule, "1.35"),
         ):
-            modules = {f"m{i}": make() for i, make in enumerate(islice(cycle(module_classes), max(SIZES)))}
-            yield from _compare(kind, modules, {i: wrap(m) if wrap else m for i, m in modules.items()}, goal)
+            modules = {
+                f"m{i}": make() for i, make in enumerate(islice(cycle(module_classes), max(SIZES)))
+            }
+            yield from _compare(
+                kind, modules, {i: wrap(m) if wrap else m for i, m in modules.items()}, goal
+            )
     finally:
         distributed.destroy_process_group()
 
 
-def _compare(kind: str, modules: dict[str, Any], wrapped: dict[str, Any], goal: str) -> Iterator[Row]:
+def _compare(
+    kind: str, modules: dict[str, Any], wrapped: dict[str, Any], goal: str
+) -> Iterator[Row]:
     config = PPOConfig()
     ours = OurLearner(module=wrapped, config=config)
     rllib = RLlibLearner(config=config, module=MultiRLModule())
@@ -89,7 +99,10 @@ def _compare(kind: str, modules: dict[str, Any], wrapped: dict[str, Any], goal: 
     rllib._module = wrapped  # its own container is slower than a dict
     for size in SIZES:
         data: dict[str, dict[str, Any]] = {module_id: {} for module_id in [*modules][:size]}
-        direct = [(module_id, modules[module_id], isinstance(modules[module_id], ICM)) for module_id in data]
+        direct = [
+            (module_id, modules[module_id], isinstance(modules[module_id], ICM))
+            for module_id in data
+        ]
         seconds = interleave(
             {
                 "ours": lambda data=data: ours.compute_losses(fwd_out=data, batch=data),
@@ -99,7 +112,9 @@ def _compare(kind: str, modules: dict[str, Any], wrapped: dict[str, Any], goal: 
                         learner=ours, module_id=module_id, config=config, batch={}, fwd_out={}
                     )
                     if own
-                    else ours.compute_loss_for_module(module_id=module_id, config=config, batch={}, fwd_out={})
+                    else ours.compute_loss_for_module(
+                        module_id=module_id, config=config, batch={}, fwd_out={}
+                    )
                     for module_id, module, own in direct
                 },
             },
@@ -108,4 +123,11 @@ def _compare(kind: str, modules: dict[str, Any], wrapped: dict[str, Any], goal: 
         nanoseconds = {name: f"{value / size * 1e9:,.0f} ns" for name, value in seconds.items()}
         what = f"dispatch of {kind}, {size:,}"
         for other, to_reach in (("RLlib's", goal), ("direct calls", "")):
-            yield Row(what, nanoseconds["ours"], other, nanoseconds[other], seconds["ours"] / seconds[other], to_reach)
+            yield Row(
+                what,
+                nanoseconds["ours"],
+                other,
+                nanoseconds[other],
+                seconds["ours"] / seconds[other],
+                to_reach,
+            )

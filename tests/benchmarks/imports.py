@@ -12,16 +12,22 @@ IMPORTS = {
     "ours": "import self_supervised_loss",
     "RLlib's API": "from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI",
 }
-MEMORY = "\nimport psutil; print(psutil.Process().memory_info().rss)"  # psutil itself is in all of them
+MEMORY = (
+    "\nimport psutil; print(psutil.Process().memory_info().rss)"  # psutil itself is in all of them
+)
 
 
 def measure() -> Iterator[Row]:
     """Starts an interpreter for each import."""
 
     def run(code: str) -> str:
-        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
 
-    seconds = interleave({name: lambda code=code: run(code) for name, code in IMPORTS.items()}, rounds=12)
+    seconds = interleave(
+        {name: lambda code=code: run(code) for name, code in IMPORTS.items()}, rounds=12
+    )
     memory = {name: int(run(code + MEMORY)) / 1e6 for name, code in IMPORTS.items()}
     for name in IMPORTS:
         if name != "ours":

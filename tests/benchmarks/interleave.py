@@ -1,4 +1,5 @@
-"""Times several ways to do the same, in turns, so that whatever else the machine does slows all of them alike."""
+"""Times several ways to do the same, in turns, so that whatever else the machine does slows all of
+them alike."""
 
 import timeit
 from collections.abc import Callable
@@ -38,6 +39,8 @@ def interleave(sides: dict[str, Callable[[], Any]], *, rounds: int = 200) -> dic
             seconds[name].append(timers[name].timeit(numbers[name]) / numbers[name])
         names.reverse()  # what comes first in a round may be slower
     return {
-        name: pyperf.Benchmark([pyperf.Run(values, collect_metadata=False, metadata={"name": name})]).median()
+        name: pyperf.Benchmark(
+            [pyperf.Run(values, collect_metadata=False, metadata={"name": name})]
+        ).median()
         for name, values in seconds.items()
     }

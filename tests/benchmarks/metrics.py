@@ -1,4 +1,5 @@
-"""What logging takes beside RLlib's `MetricsLogger`: the time of a call, and the memory after 100,000 of them."""
+"""What logging takes beside RLlib's `MetricsLogger`: the time of a call, and the memory after
+100,000 of them."""
 
 import functools
 import multiprocessing
@@ -23,7 +24,9 @@ def measure() -> Iterator[Row]:
             what = f"{method} of a {kind}"
             value = _make(kind)
             logs = {name: _log_of(name, method) for name in LOGGERS}
-            seconds = interleave({name: lambda log=log, value=value: log(value) for name, log in logs.items()})
+            seconds = interleave(
+                {name: lambda log=log, value=value: log(value) for name, log in logs.items()}
+            )
             microseconds = {name: f"{value * 1e6:.1f} µs" for name, value in seconds.items()}
             ratio = seconds["ours"] / seconds["RLlib's"]
             goal = "2.5" if what == "log_value of a loss" else ""
@@ -33,7 +36,13 @@ def measure() -> Iterator[Row]:
                 grown = {name: pool.apply(_memory, (name, method, kind)) for name in LOGGERS}
             megabytes = {name: f"{value / 1e6:.1f} MB" for name, value in grown.items()}
             ratio = grown["ours"] / grown["RLlib's"]
-            yield Row(f"memory of 100,000 {what}", megabytes["ours"], "RLlib's", megabytes["RLlib's"], ratio)
+            yield Row(
+                f"memory of 100,000 {what}",
+                megabytes["ours"],
+                "RLlib's",
+                megabytes["RLlib's"],
+                ratio,
+            )
     yield from _measure_windows()
 
 
@@ -49,7 +58,12 @@ def _measure_windows() -> Iterator[Row]:
     microseconds = {name: f"{value * 1e6:.1f} µs" for name, value in seconds.items()}
     ratio = seconds["100000"] / seconds["10"]
     yield Row(
-        "log_value, window=100,000", microseconds["100000"], "window=10", microseconds["10"], ratio, "1 but for noise"
+        "log_value, window=100,000",
+        microseconds["100000"],
+        "window=10",
+        microseconds["10"],
+        ratio,
+        "1 but for noise",
     )
 
 
@@ -61,7 +75,9 @@ def _log_of(logger: str, method: str) -> Callable[[Any], None]:
     log = getattr(LOGGERS[logger](), method)
     if method == "log_value":
         return lambda value: log("loss", value, reduce="mean")
-    return lambda value: log({"forward_loss": value, "inverse_loss": value}, key="icm", reduce="mean")
+    return lambda value: log(
+        {"forward_loss": value, "inverse_loss": value}, key="icm", reduce="mean"
+    )
 
 
 def _memory(logger: str, method: str, kind: str) -> int:

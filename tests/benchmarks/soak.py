@@ -1,9 +1,10 @@
-"""A long run: does memory stay flat over a million calls, and over 100,000 classes that come and go?
+"""A long run: does memory stay flat over a million calls, and over 100,000 classes that come and
+go?
 
     python tests/benchmarks/soak.py
 
-Each scenario runs in a process of its own, whose memory no other one has raised. `tests/unit/test_soak.py` runs the
-same scenarios for a second.
+Each scenario runs in a process of its own, whose memory no other one has raised.
+`tests/unit/test_soak.py` runs the same scenarios for a second.
 """
 
 import argparse
@@ -19,8 +20,9 @@ from typing import Any
 
 from self_supervised_loss import Learner, SelfSupervisedLossAPI
 
-# The least that a leak keeps is a pointer per call, 7.5 MB in the 990,000 calls after warm-up, or a class of 1 kB,
-# 95 MB in 99,000. By itself Python's allocator takes memory in arenas of 1 MB, of which some are half empty.
+# The least that a leak keeps is a pointer per call, 7.5 MB in the 990,000 calls after warm-up, or a
+# class of 1 kB, 95 MB in 99,000. By itself Python's allocator takes memory in arenas of 1 MB, of
+# which some are half empty.
 MB_THAT_IS_FLAT = 4
 
 
@@ -79,22 +81,28 @@ def classes_that_come_and_go() -> Iterator[Any]:
             warnings.simplefilter("ignore")  # of duck typing
             compute_losses(learner, step)
         if step % 100 == 0:
-            gc.collect()  # isinstance of an ABC asks all its subclasses, also the dropped ones until they are collected
+            # isinstance of an ABC asks all its subclasses, also the dropped ones until they are
+            # collected
+            gc.collect()
         yield module_class
 
 
 SCENARIOS = {
-    scenario.__name__: scenario for scenario in (one_learner, learners_that_come_and_go, classes_that_come_and_go)
+    scenario.__name__: scenario
+    for scenario in (one_learner, learners_that_come_and_go, classes_that_come_and_go)
 }
 
 
 def soak(name: str, number: int) -> tuple[float, float]:
-    """Returns the resident memory, in MB, after a hundredth of the steps and after all, or as soon as it has grown."""
+    """Returns the resident memory, in MB, after a hundredth of the steps and after all, or as soon
+    as it has grown."""
     import psutil  # not above: the unit tests run where neither is installed
     from tqdm import tqdm
 
     warmed_up = resident = 0.0
-    for step, _ in enumerate(tqdm(islice(SCENARIOS[name](), number), name, number, mininterval=1), start=1):
+    for step, _ in enumerate(
+        tqdm(islice(SCENARIOS[name](), number), name, number, mininterval=1), start=1
+    ):
         if step % max(number // 100, 1) == 0:
             gc.collect()
             resident = psutil.Process().memory_info().rss / 2**20
@@ -105,9 +113,18 @@ def soak(name: str, number: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measures whether memory stays flat in a long run.")
-    parser.add_argument("--calls", type=int, default=1_000_000, help="of compute_losses, on one and on many learners")
-    parser.add_argument("--classes", type=int, default=100_000, help="that are made, asked for a loss and dropped")
+    parser = argparse.ArgumentParser(
+        description="Measures whether memory stays flat in a long run."
+    )
+    parser.add_argument(
+        "--calls",
+        type=int,
+        default=1_000_000,
+        help="of compute_losses, on one and on many learners",
+    )
+    parser.add_argument(
+        "--classes", type=int, default=100_000, help="that are made, asked for a loss and dropped"
+    )
     options = parser.parse_args()
 
     rows = []
@@ -118,11 +135,17 @@ def main() -> None:
             warmed_up, at_the_end = process.submit(soak, name, number).result()
         rows.append((name, number, time.perf_counter() - start, warmed_up, at_the_end))
 
-    print(f"{'scenario':<26} {'number':>9} {'seconds':>8} {'MB after warm-up':>17} {'MB at the end':>14}")
+    print(
+        f"{'scenario':<26} {'number':>9} {'seconds':>8} {'MB after warm-up':>17} {'MB at the end':>14}"
+    )
     for name, number, seconds, warmed_up, at_the_end in rows:
         print(f"{name:<26} {number:>9,} {seconds:>8.0f} {warmed_up:>17.1f} {at_the_end:>14.1f}")
-    if grown := [name for name, *_, warmed_up, at_the_end in rows if at_the_end - warmed_up > MB_THAT_IS_FLAT]:
-        sys.exit(f"Memory grew by more than {MB_THAT_IS_FLAT} MB after warm-up: {', '.join(grown)}.")
+    if grown := [
+        name for name, *_, warmed_up, at_the_end in rows if at_the_end - warmed_up > MB_THAT_IS_FLAT
+    ]:
+        sys.exit(
+            f"Memory grew by more than {MB_THAT_IS_FLAT} MB after warm-up: {', '.join(grown)}."
+        )
 
 
 if __name__ == "__main__":

@@ -1,18 +1,20 @@
 """A latent world model in JAX: it learns to predict what CartPole looks like after an action.
 
-A random policy collects transitions of Gymnasium's CartPole-v1. A Flax module (`tests/modules/latent_world_model.py`)
-learns on them with Optax, under `nnx.jit`. Then it predicts transitions that it has not seen.
+A random policy collects transitions of Gymnasium's CartPole-v1. A Flax module
+(`tests/modules/latent_world_model.py`) learns on them with Optax, under `nnx.jit`. Then it predicts
+transitions that it has not seen.
 
     python tests/examples/jax_world_model.py
     python tests/examples/jax_world_model.py --seeds 0 1 --steps 3000 --plot curves.pdf
 
 This example needs the extra jax: pip install -e '.[jax]'
 
-Where to look: `compute_loss` asks the module for its own loss through a `Learner`. What the module logs while it is
-traced leaves the compiled function beside the loss, as the auxiliary value of `value_and_grad`.
+Where to look: `compute_loss` asks the module for its own loss through a `Learner`. What the module
+logs while it is traced leaves the compiled function beside the loss, as the auxiliary value of
+`value_and_grad`.
 
-Observations are standardised, so that errors have no unit. The last column is the error of predicting that nothing
-changes. The same seed gives the same numbers on the same machine.
+Observations are standardised, so that errors have no unit. The last column is the error of
+predicting that nothing changes. The same seed gives the same numbers on the same machine.
 """
 
 import sys
@@ -33,7 +35,9 @@ try:
     from examples.shared import parse_options, print_table, progress_bar, save_plot
     from modules.latent_world_model import LatentWorldModel
 except ModuleNotFoundError as error:
-    sys.exit(f"The package {error.name} is missing. This example needs the extra jax: pip install -e '.[jax]'")
+    sys.exit(
+        f"The package {error.name} is missing. This example needs the extra jax: pip install -e '.[jax]'"
+    )
 
 NUM_TRANSITIONS = 10_000
 NUM_HELD_OUT = 2_000
@@ -59,7 +63,9 @@ class Result(NamedTuple):
 def compute_loss(model: nnx.Module, batch: Batch) -> tuple[jax.Array, dict[str, Any]]:
     """Returns the loss of the model, and what the model has logged."""
     learner = Learner[jax.Array](module={"world_model": model})
-    losses = learner.compute_losses(fwd_out={"world_model": model(batch)}, batch={"world_model": batch})
+    losses = learner.compute_losses(
+        fwd_out={"world_model": model(batch)}, batch={"world_model": batch}
+    )
     return losses["world_model"], learner.metrics.reduce()
 
 
@@ -86,7 +92,9 @@ def train(seed: int, num_steps: int) -> Result:
     with progress_bar(num_steps, f"seed {seed}") as progress:
         for step in range(num_steps):
             indices = rng.integers(NUM_TRANSITIONS - NUM_HELD_OUT, size=BATCH_SIZE)
-            train_step(model, optimizer, {column: rows[indices] for column, rows in transitions.items()})
+            train_step(
+                model, optimizer, {column: rows[indices] for column, rows in transitions.items()}
+            )
             if (step + 1) % STEPS_PER_EVALUATION == 0:
                 _, metrics = evaluate(model, held_out)
                 errors.append(float(metrics["world_model"]["prediction_error"]))
@@ -119,7 +127,11 @@ def collect_transitions(seed: int) -> Batch:
 
     observations, actions, new_observations = map(np.stack, zip(*rows, strict=True))
     mean, std = observations.mean(axis=0), observations.std(axis=0)
-    return {"obs": (observations - mean) / std, "actions": actions, "new_obs": (new_observations - mean) / std}
+    return {
+        "obs": (observations - mean) / std,
+        "actions": actions,
+        "new_obs": (new_observations - mean) / std,
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -137,7 +149,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             [STEPS_PER_EVALUATION * evaluation for evaluation in range(num_evaluations)],
             {
                 "the model": [result.errors for result in results],
-                "predicting no change": [[result.no_change_error] * num_evaluations for result in results],
+                "predicting no change": [
+                    [result.no_change_error] * num_evaluations for result in results
+                ],
             },
             title="A latent world model of CartPole",
             xlabel="training steps",

@@ -1,23 +1,24 @@
 """PPO with curiosity, in a training loop of its own.
 
-The task is Gymnasium's FrozenLake, 8x8 and not slippery. The only reward lies at the goal, 14 steps away, and an
-episode ends after 16. Random walks get there in 3 of a million episodes, so plain PPO has nothing to learn from. With
-the Intrinsic Curiosity Module (`tests/modules/icm.py`) the agent is also rewarded for what it cannot predict yet, which
-leads it on to where it has not been.
+The task is Gymnasium's FrozenLake, 8x8 and not slippery. The only reward lies at the goal, 14 steps
+away, and an episode ends after 16. Random walks get there in 3 of a million episodes, so plain PPO
+has nothing to learn from. With the Intrinsic Curiosity Module (`tests/modules/icm.py`) the agent is
+also rewarded for what it cannot predict yet, which leads it on to where it has not been.
 
     python tests/examples/ppo_curiosity.py
     python tests/examples/ppo_curiosity.py --seeds 0 1 --steps 40000 --plot curves.pdf
 
 This example needs the extra examples: pip install -e '.[examples]'
 
-The policy has no loss of its own: PPO's is in `PPOLearner`. The curiosity module brings its own. `train` gets both from
-one call of `compute_losses`. Without curiosity the module is left out, and all else is the same.
+The policy has no loss of its own: PPO's is in `PPOLearner`. The curiosity module brings its own.
+`train` gets both from one call of `compute_losses`. Without curiosity the module is left out, and
+all else is the same.
 
 The 12 lines that end in `# curiosity` are what the module adds. Without them the program trains PPO
 alone, whose loss stays in `PPOLearner`.
 
-The success rate is that of the last 100 episodes of training, in which actions are sampled. The same seed gives the
-same numbers on the same machine, whichever other seeds run.
+The success rate is that of the last 100 episodes of training, in which actions are sampled. The
+same seed gives the same numbers on the same machine, whichever other seeds run.
 """
 
 import sys
@@ -76,15 +77,19 @@ class Policy(nn.Module):
 
     def __init__(self, obs_size: int, num_actions: int, hidden_size: int = 64) -> None:
         super().__init__()
-        self.actor = nn.Sequential(nn.Linear(obs_size, hidden_size), nn.Tanh(), nn.Linear(hidden_size, num_actions))
+        self.actor = nn.Sequential(
+            nn.Linear(obs_size, hidden_size), nn.Tanh(), nn.Linear(hidden_size, num_actions)
+        )
         value_head = nn.Linear(hidden_size, 1)
-        # Else the random values of a new critic, and not rewards, are what the policy learns from at first.
+        # Else the random values of a new critic, and not rewards, are what the policy learns from
+        # at first.
         nn.init.zeros_(value_head.weight)
         nn.init.zeros_(value_head.bias)
         self.critic = nn.Sequential(nn.Linear(obs_size, hidden_size), nn.Tanh(), value_head)
 
     def forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """Returns `"action_dist_inputs"`, logits of shape `(..., num_actions)`, and `"vf_preds"`, of shape `(...)`."""
+        """Returns `"action_dist_inputs"`, logits of shape `(..., num_actions)`, and `"vf_preds"`,
+        of shape `(...)`."""
         return {
             "action_dist_inputs": self.actor(batch["obs"]),
             "vf_preds": self.critic(batch["obs"]).squeeze(dim=-1),
@@ -106,12 +111,16 @@ class PPOLearner(Learner[torch.Tensor, Config]):
         """Weighs the clipped objective, the error of the critic and the entropy of the policy."""
         action_dist = Categorical(logits=fwd_out["action_dist_inputs"])
         ratio = (action_dist.log_prob(batch["actions"]) - batch["action_logp"]).exp()
-        advantages = (batch["advantages"] - batch["advantages"].mean()) / (batch["advantages"].std() + 1e-8)
+        advantages = (batch["advantages"] - batch["advantages"].mean()) / (
+            batch["advantages"].std() + 1e-8
+        )
         clipped_ratio = ratio.clamp(1 - config.clip, 1 + config.clip)
         policy_loss = -torch.min(advantages * ratio, advantages * clipped_ratio).mean()
         vf_loss = 0.5 * (fwd_out["vf_preds"] - batch["value_targets"]).pow(2).mean()
         entropy = action_dist.entropy().mean()
-        self.metrics.log_dict({"policy_loss": policy_loss, "vf_loss": vf_loss, "entropy": entropy}, key=module_id)
+        self.metrics.log_dict(
+            {"policy_loss": policy_loss, "vf_loss": vf_loss, "entropy": entropy}, key=module_id
+        )
         return policy_loss + config.vf_weight * vf_loss - config.entropy_weight * entropy
 
 
@@ -128,7 +137,10 @@ def train(config: Config, *, seed: int, curiosity: bool) -> list[dict[str, Any]]
     """
     torch.manual_seed(seed)
     envs = make_envs(config)
-    sizes = gym.spaces.flatdim(envs.single_observation_space), gym.spaces.flatdim(envs.single_action_space)
+    sizes = (
+        gym.spaces.flatdim(envs.single_observation_space),
+        gym.spaces.flatdim(envs.single_action_space),
+    )
     modules = nn.ModuleDict({"policy": Policy(*sizes)})
     if curiosity:  # curiosity
         modules["icm"] = ICM(*sizes)  # curiosity
@@ -145,7 +157,9 @@ def train(config: Config, *, seed: int, curiosity: bool) -> list[dict[str, Any]]
         for update in range(num_updates):
             optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - update / num_updates)
 
-            obs, rollout = collect_rollout(envs, obs, modules["policy"], config.rollout_length, successes)
+            obs, rollout = collect_rollout(
+                envs, obs, modules["policy"], config.rollout_length, successes
+            )
             with torch.no_grad():
                 rewards = rollout["rewards"]
                 if curiosity:  # curiosity
@@ -160,14 +174,18 @@ def train(config: Config, *, seed: int, curiosity: bool) -> list[dict[str, Any]]
                 for indices in torch.randperm(batch_size).chunk(config.num_minibatches):
                     minibatch = {column: values[indices] for column, values in data.items()}
                     losses = learner.compute_losses(
-                        fwd_out={module_id: module(minibatch) for module_id, module in modules.items()},
+                        fwd_out={
+                            module_id: module(minibatch) for module_id, module in modules.items()
+                        },
                         batch=dict.fromkeys(modules, minibatch),
                     )
                     optimizer.zero_grad()
                     torch.autograd.backward([*losses.values()])
                     optimizer.step()
 
-            learner.metrics.log_value("success_rate", sum(successes) / len(successes), reduce="item")
+            learner.metrics.log_value(
+                "success_rate", sum(successes) / len(successes), reduce="item"
+            )
             metrics = learner.metrics.reduce()
             history.append(metrics)
             shown = f"success {metrics['success_rate']:.0%}"
@@ -195,10 +213,12 @@ def make_envs(config: Config) -> VectorEnv[Any, Any, Any]:
 def collect_rollout(
     envs: VectorEnv[Any, Any, Any], obs: Any, policy: nn.Module, length: int, successes: deque[bool]
 ) -> tuple[Any, dict[str, torch.Tensor]]:
-    """Lets the policy act, from `obs` on, and notes of each episode that ends whether it ended at the goal.
+    """Lets the policy act, from `obs` on, and notes of each episode that ends whether it ended at
+    the goal.
 
     Returns:
-        The observations to go on from, and the rollout by column, tensors of shape `(length, num_envs, ...)`.
+        The observations to go on from, and the rollout by column, tensors of shape `(length,
+        num_envs, ...)`.
     """
     one_hot = torch.eye(gym.spaces.flatdim(envs.single_observation_space))
     steps: list[dict[str, torch.Tensor]] = []
@@ -210,8 +230,11 @@ def collect_rollout(
         next_obs, rewards, terminateds, truncateds, infos = envs.step(actions.numpy())
         dones = terminateds | truncateds
         successes.extend((rewards[dones] > 0).tolist())
-        # Where an episode ended, next_obs belongs to the next one. The array final_obs is one of objects.
-        new_obs = np.where(dones, infos["final_obs"], next_obs).astype(int) if dones.any() else next_obs
+        # Where an episode ended, next_obs belongs to the next one. The array final_obs is one of
+        # objects.
+        new_obs = (
+            np.where(dones, infos["final_obs"], next_obs).astype(int) if dones.any() else next_obs
+        )
         steps.append(
             {
                 "obs": one_hot[obs],
@@ -229,13 +252,18 @@ def collect_rollout(
 
 
 def estimate_advantages(
-    rollout: dict[str, torch.Tensor], rewards: torch.Tensor, new_vf_preds: torch.Tensor, config: Config
+    rollout: dict[str, torch.Tensor],
+    rewards: torch.Tensor,
+    new_vf_preds: torch.Tensor,
+    config: Config,
 ) -> torch.Tensor:
     """Estimates advantages by GAE (Schulman et al., 2016), https://arxiv.org/abs/1506.02438.
 
-    All tensors are of shape `(length, num_envs)`. `new_vf_preds` are the critic's values of `"new_obs"`.
+    All tensors are of shape `(length, num_envs)`. `new_vf_preds` are the critic's values of
+    `"new_obs"`.
     """
-    # An episode that was cut off is worth what its last observation is, one that ended is worth nothing more.
+    # An episode that was cut off is worth what its last observation is, one that ended is worth
+    # nothing more.
     deltas = rewards + config.gamma * new_vf_preds * ~rollout["terminateds"] - rollout["vf_preds"]
     advantages = torch.zeros_like(deltas)
     later = torch.zeros_like(deltas[0])
@@ -249,7 +277,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Trains with and without curiosity, and prints a table."""
     options = parse_options(__doc__, num_seeds=5, num_steps=Config.total_steps, argv=argv)
 
-    torch.set_num_threads(1)  # The networks are so small that more threads only wait for each other.
+    torch.set_num_threads(
+        1
+    )  # The networks are so small that more threads only wait for each other.
     config = Config(total_steps=options.steps)
     header = ["success rate", *ARMS]
     header.extend(["forward loss", "inverse loss"])  # curiosity
@@ -259,9 +289,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         histories = [train(config, seed=seed, curiosity=curiosity) for curiosity in ARMS.values()]
         for arm, history in zip(ARMS, histories, strict=True):
             curves[arm].append([metrics["success_rate"] for metrics in history])
-        rows.append([f"seed {seed}", *(f"{history[-1]['success_rate']:.0%}" for history in histories)])
+        rows.append(
+            [f"seed {seed}", *(f"{history[-1]['success_rate']:.0%}" for history in histories)]
+        )
         rows[-1].extend(f"{loss:.2g}" for loss in histories[0][-1]["icm"].values())  # curiosity
-    solved = (f"{sum(curve[-1] > 0.9 for curve in curves[arm])} of {len(options.seeds)}" for arm in ARMS)
+    solved = (
+        f"{sum(curve[-1] > 0.9 for curve in curves[arm])} of {len(options.seeds)}" for arm in ARMS
+    )
     print_table(header, [*rows, ["above 90%", *solved]])
     if options.plot:
         batch_size = config.num_envs * config.rollout_length

@@ -1,18 +1,20 @@
 """PPO with curiosity on Ray RLlib: the module of `ppo_curiosity.py`, with RLlib as the learner.
 
-The task is the same: FrozenLake, 8x8 and not slippery, with 16 steps to a goal that is 14 steps away. So is the
-curiosity module, `tests/modules/icm.py`, which knows nothing of RLlib. `tests/modules/icm_rl_module.py` mixes it with
-RLlib's module class in a few lines, and that is all that RLlib asks for. Everything below is RLlib's usual
-configuration of an algorithm. The learner class comes from RLlib's own example of curiosity: it adds the module's
-intrinsic rewards to those of the environment.
+The task is the same: FrozenLake, 8x8 and not slippery, with 16 steps to a goal that is 14 steps
+away. So is the curiosity module, `tests/modules/icm.py`, which knows nothing of RLlib.
+`tests/modules/icm_rl_module.py` mixes it with RLlib's module class in a few lines, and that is all
+that RLlib asks for. Everything below is RLlib's usual configuration of an algorithm. The learner
+class comes from RLlib's own example of curiosity: it adds the module's intrinsic rewards to those
+of the environment.
 
     python tests/examples/rllib_curiosity.py
     python tests/examples/rllib_curiosity.py --num-learners 2 --plot curves.pdf
 
 This example needs the extra rllib: pip install -e '.[rllib]'
 
-With `--num-learners 2` two processes compute the losses, each on its half of every batch, and average the gradients.
-The success rate is that of the last 100 episodes of training, with all their exploration.
+With `--num-learners 2` two processes compute the losses, each on its half of every batch, and
+average the gradients. The success rate is that of the last 100 episodes of training, with all their
+exploration.
 """
 
 import argparse
@@ -39,7 +41,9 @@ try:
     )
     from ray.tune import register_env
 except ModuleNotFoundError as error:
-    sys.exit(f"The package {error.name} is missing. This example needs the extra rllib: pip install -e '.[rllib]'")
+    sys.exit(
+        f"The package {error.name} is missing. This example needs the extra rllib: pip install -e '.[rllib]'"
+    )
 
 BATCH_SIZE = 1024
 MINIBATCH_SIZE = 256
@@ -81,7 +85,8 @@ def train(args: argparse.Namespace) -> None:
 
     losses = [f"{icm[name]:.2g}" for name in ("forward_loss", "inverse_loss")]
     print_table(
-        ["", "success rate", "forward loss", "inverse loss"], [[f"seed {args.seed}", f"{success[-1]:.0%}", *losses]]
+        ["", "success rate", "forward loss", "inverse loss"],
+        [[f"seed {args.seed}", f"{success[-1]:.0%}", *losses]],
     )
     if args.plot:
         save_plot(
@@ -97,7 +102,9 @@ def train(args: argparse.Namespace) -> None:
 
 def ppo_config(args: argparse.Namespace) -> PPOConfig:
     policy = RLModuleSpec(model_config=DefaultModelConfig(fcnet_hiddens=[64]))
-    icm = RLModuleSpec(module_class=ICMRLModule, learner_only=True, model_config={"feature_size": 32})
+    icm = RLModuleSpec(
+        module_class=ICMRLModule, learner_only=True, model_config={"feature_size": 32}
+    )
     num_shares = max(1, args.num_learners)  # of each batch
     return (
         PPOConfig()
@@ -108,10 +115,15 @@ def ppo_config(args: argparse.Namespace) -> PPOConfig:
             learner_class=PPOTorchLearnerWithCuriosity,
             learner_config_dict={
                 "intrinsic_reward_coeff": args.curiosity,
-                "forward_loss_weight": None,  # RLlib's learner asks for it. Our module has its own, beta.
+                # RLlib's learner asks for it. Our module has its own, beta.
+                "forward_loss_weight": None,
             },
         )
-        .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs={DEFAULT_MODULE_ID: policy, ICM_MODULE_ID: icm}))
+        .rl_module(
+            rl_module_spec=MultiRLModuleSpec(
+                rl_module_specs={DEFAULT_MODULE_ID: policy, ICM_MODULE_ID: icm}
+            )
+        )
         .training(
             train_batch_size_per_learner=BATCH_SIZE // num_shares,
             minibatch_size=MINIBATCH_SIZE // num_shares,
@@ -136,12 +148,19 @@ def frozen_lake(env_config: dict) -> gym.Env:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="PPO with curiosity on Ray RLlib.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description="PPO with curiosity on Ray RLlib.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--steps", type=int, default=60_000, help="steps in the environment")
-    parser.add_argument("--num-learners", type=int, default=0, help="learner processes; 0 is in this process")
-    parser.add_argument("--curiosity", type=float, default=1.0, help="weight of the intrinsic rewards; 0 is without")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the environment and of the weights")
+    parser.add_argument(
+        "--num-learners", type=int, default=0, help="learner processes; 0 is in this process"
+    )
+    parser.add_argument(
+        "--curiosity", type=float, default=1.0, help="weight of the intrinsic rewards; 0 is without"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the environment and of the weights"
+    )
     add_plot_option(parser)
     args = parser.parse_args()
     if args.steps < 1:

@@ -1,26 +1,30 @@
 """Random Network Distillation in rsl_rl's PPO, with our module in place of rsl_rl's own.
 
-The task is a room of 10 by 10 cells. An agent moves by one cell at a time, along that of two axes for which its action
-is larger. The only reward lies in the opposite corner, 18 steps away, and an episode ends after 20. Random walks get
-there in 5 of a million episodes, so PPO alone has nothing to learn from. With Random Network Distillation (Burda et
-al., 2018, https://arxiv.org/abs/1810.12894) the agent is also rewarded for reaching what a network cannot predict yet.
+The task is a room of 10 by 10 cells. An agent moves by one cell at a time, along that of two axes
+for which its action is larger. The only reward lies in the opposite corner, 18 steps away, and an
+episode ends after 20. Random walks get there in 5 of a million episodes, so PPO alone has nothing
+to learn from. With Random Network Distillation (Burda et al., 2018,
+https://arxiv.org/abs/1810.12894) the agent is also rewarded for reaching what a network cannot
+predict yet.
 
     python tests/examples/rsl_rl_rnd.py
     python tests/examples/rsl_rl_rnd.py --seeds 5 6 --steps 80000 --plot curves.pdf
 
 This example needs the extra rsl_rl: pip install -e '.[rsl_rl]'
 
-Where to look: `RNDExtension` is all that stands between rsl_rl and the module (`tests/modules/rnd.py`), which knows
-nothing of rsl_rl. It has 21 lines, counted without blank ones. rsl_rl's PPO asks its attribute `rnd` for intrinsic
-rewards and for a loss, so that one assignment replaces the class that it has for that, `RandomNetworkDistillation`.
-PPO goes on to train and save what is there. Without the assignment all else is the same.
+Where to look: `RNDExtension` is all that stands between rsl_rl and the module
+(`tests/modules/rnd.py`), which knows nothing of rsl_rl. It has 21 lines, counted without blank
+ones. rsl_rl's PPO asks its attribute `rnd` for intrinsic rewards and for a loss, so that one
+assignment replaces the class that it has for that, `RandomNetworkDistillation`. PPO goes on to
+train and save what is there. Without the assignment all else is the same.
 
-The module rewards what a step led to, and is trained on what steps started from, since this is what rsl_rl stores.
-Training on several GPUs would need the attributes `predictor` and `target` too. A recurrent policy would need a mask,
-which PPO does not hand on: it gives the module trajectories that are padded with zeros.
+The module rewards what a step led to, and is trained on what steps started from, since this is what
+rsl_rl stores. Training on several GPUs would need the attributes `predictor` and `target` too. A
+recurrent policy would need a mask, which PPO does not hand on: it gives the module trajectories
+that are padded with zeros.
 
-The success rate is that of the last 100 episodes of training, in which actions are sampled. The same seed gives the
-same numbers on the same machine, whichever other seeds run.
+The success rate is that of the last 100 episodes of training, in which actions are sampled. The
+same seed gives the same numbers on the same machine, whichever other seeds run.
 """
 
 import sys
@@ -44,7 +48,9 @@ try:
     from examples.shared import parse_options, print_table, progress_bar, save_plot
     from modules.rnd import RND
 except ModuleNotFoundError as error:
-    sys.exit(f"The package {error.name} is missing. This example needs the extra rsl_rl: pip install -e '.[rsl_rl]'")
+    sys.exit(
+        f"The package {error.name} is missing. This example needs the extra rsl_rl: pip install -e '.[rsl_rl]'"
+    )
 
 ARMS = {"with RND": True, "without RND": False}
 SIZE = 10
@@ -63,7 +69,9 @@ class RNDExtension(Learner[torch.Tensor], nn.Module):
         learning_rate: That of the module. The number of epochs and the size of a batch are PPO's.
     """
 
-    def __init__(self, rnd: RND, obs_group: str, *, weight: float = 1.0, learning_rate: float = 1e-3) -> None:
+    def __init__(
+        self, rnd: RND, obs_group: str, *, weight: float = 1.0, learning_rate: float = 1e-3
+    ) -> None:
         super().__init__(module=nn.ModuleDict({"rnd": rnd}))
         self.obs_group, self.weight = obs_group, weight
         self.normalizer = EmpiricalDiscountedVariationNormalization(shape=[], gamma=GAMMA)
@@ -75,16 +83,20 @@ class RNDExtension(Learner[torch.Tensor], nn.Module):
 
     def compute_loss(self, obs: TensorDict) -> torch.Tensor:
         batch = {"new_obs": obs[self.obs_group]}
-        return self.compute_losses(fwd_out={"rnd": self.module["rnd"](batch)}, batch={"rnd": batch})["rnd"]
+        return self.compute_losses(
+            fwd_out={"rnd": self.module["rnd"](batch)}, batch={"rnd": batch}
+        )["rnd"]
 
     def update_normalization(self, obs: TensorDict) -> None:
         """Does nothing. Observations are one-hot, and need no normalisation."""
 
 
 class Room(VecEnv):
-    """A room with a reward in one corner, and many agents, each alone, that start in the opposite one.
+    """A room with a reward in one corner, and many agents, each alone, that start in the opposite
+    one.
 
-    An observation is the cell, as a one-hot vector. An action is two numbers. A step against a wall leads nowhere.
+    An observation is the cell, as a one-hot vector. An action is two numbers. A step against a wall
+    leads nowhere.
     """
 
     def __init__(self, num_envs: int) -> None:
@@ -102,9 +114,13 @@ class Room(VecEnv):
         cell = nn.functional.one_hot(SIZE * row + column, SIZE**2).float()
         return TensorDict({"cell": cell}, batch_size=self.num_envs)
 
-    def step(self, actions: torch.Tensor) -> tuple[TensorDict, torch.Tensor, torch.Tensor, dict[str, Any]]:
+    def step(
+        self, actions: torch.Tensor
+    ) -> tuple[TensorDict, torch.Tensor, torch.Tensor, dict[str, Any]]:
         axis = actions.abs().argmax(dim=-1, keepdim=True)
-        moves = torch.zeros_like(self.cells).scatter(-1, axis, actions.gather(-1, axis).sign().long())
+        moves = torch.zeros_like(self.cells).scatter(
+            -1, axis, actions.gather(-1, axis).sign().long()
+        )
         self.cells = (self.cells + moves).clamp(0, SIZE - 1)
         self.episode_length_buf += 1
 
@@ -128,7 +144,8 @@ def make_runner(*, with_rnd: bool) -> OnPolicyRunner:
     }
     with redirect_stdout(None):  # rsl_rl prints the networks
         runner = OnPolicyRunner(Room(NUM_ENVS), config)
-    # Else the random values of a new critic, and not rewards, are what the policy learns from at first.
+    # Else the random values of a new critic, and not rewards, are what the policy learns from at
+    # first.
     for parameter in runner.alg.critic.mlp[-1].parameters():
         nn.init.zeros_(parameter)
     if with_rnd:
@@ -160,7 +177,9 @@ def train(seed: int, num_steps: int, *, with_rnd: bool) -> Result:
             result.success_rates.append(sum(successes) / max(1, len(successes)))
             shown = f"success {result.success_rates[-1]:.0%}"
             if with_rnd:
-                result.predictor_losses.append(runner.alg.rnd.metrics.reduce()["rnd"]["predictor_loss"].item())
+                result.predictor_losses.append(
+                    runner.alg.rnd.metrics.reduce()["rnd"]["predictor_loss"].item()
+                )
                 shown += f", predictor loss {result.predictor_losses[-1]:.2g}"
             bar.set_postfix_str(shown, refresh=False)
             bar.update(rollout_size)
@@ -171,7 +190,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Trains with and without RND, and prints a table."""
     options = parse_options(__doc__, num_seeds=5, num_steps=50_000, argv=argv)
 
-    torch.set_num_threads(1)  # The networks are so small that more threads only wait for each other.
+    torch.set_num_threads(
+        1
+    )  # The networks are so small that more threads only wait for each other.
     rows: list[list[str]] = []
     curves: dict[str, list[list[float]]] = {arm: [] for arm in ARMS}
     for seed in options.seeds:
@@ -180,7 +201,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             curves[arm].append(result.success_rates)
         success = (f"{result.success_rates[-1]:.0%}" for result in results)
         rows.append([f"seed {seed}", *success, f"{results[0].predictor_losses[-1]:.2g}"])
-    solved = (f"{sum(curve[-1] > 0.9 for curve in curves[arm])} of {len(options.seeds)}" for arm in ARMS)
+    solved = (
+        f"{sum(curve[-1] > 0.9 for curve in curves[arm])} of {len(options.seeds)}" for arm in ARMS
+    )
     print_table(["success rate", *ARMS, "predictor loss"], [*rows, ["above 90%", *solved]])
     if options.plot:
         save_plot(

@@ -1,25 +1,28 @@
 """Random Network Distillation in Stable-Baselines3's PPO, as a callback.
 
-The task is Gymnasium's FrozenLake, 8x8 and not slippery. The only reward lies at the goal, 14 steps away, and an
-episode ends after 16. Random walks get there in 3 of a million episodes, so PPO alone has nothing to learn from. With
-Random Network Distillation (Burda et al., 2018, https://arxiv.org/abs/1810.12894) the agent is also rewarded for
-reaching what a network cannot predict yet, which leads it on to where it has seldom been.
+The task is Gymnasium's FrozenLake, 8x8 and not slippery. The only reward lies at the goal, 14 steps
+away, and an episode ends after 16. Random walks get there in 3 of a million episodes, so PPO alone
+has nothing to learn from. With Random Network Distillation (Burda et al., 2018,
+https://arxiv.org/abs/1810.12894) the agent is also rewarded for reaching what a network cannot
+predict yet, which leads it on to where it has seldom been.
 
     python tests/examples/stable_baselines3_rnd.py
     python tests/examples/stable_baselines3_rnd.py --seeds 5 6 --steps 60000 --plot curves.pdf
 
 This example needs the extra sb3: pip install -e '.[sb3]'
 
-Where to look: `RNDCallback` goes to the `learn` of any PPO of SB3's whose observations are flat. It changes the rewards
-of each rollout before PPO learns from them, and trains the module (`tests/modules/rnd.py`) on the loss that the module
-brings. What the module logs goes to SB3's logger. Without RND the callback is left out, and all else is the same.
+Where to look: `RNDCallback` goes to the `learn` of any PPO of SB3's whose observations are flat. It
+changes the rewards of each rollout before PPO learns from them, and trains the module
+(`tests/modules/rnd.py`) on the loss that the module brings. What the module logs goes to SB3's
+logger. Without RND the callback is left out, and all else is the same.
 
-Like the paper, it divides the intrinsic rewards by the running standard deviation of their discounted sums. Unlike in
-the paper, one critic serves both kinds of rewards, since SB3's PPO has one. So the returns of both end with an episode.
-Observations are not normalised, since they are one-hot.
+Like the paper, it divides the intrinsic rewards by the running standard deviation of their
+discounted sums. Unlike in the paper, one critic serves both kinds of rewards, since SB3's PPO has
+one. So the returns of both end with an episode. Observations are not normalised, since they are
+one-hot.
 
-The success rate is that of the last 100 episodes of training, in which actions are sampled. The same seed gives the
-same numbers on the same machine, whichever other seeds run.
+The success rate is that of the last 100 episodes of training, in which actions are sampled. The
+same seed gives the same numbers on the same machine, whichever other seeds run.
 """
 
 import sys
@@ -44,7 +47,9 @@ try:
     from examples.shared import parse_options, print_table, progress_bar, save_plot
     from modules.rnd import RND
 except ModuleNotFoundError as error:
-    sys.exit(f"The package {error.name} is missing. This example needs the extra sb3: pip install -e '.[sb3]'")
+    sys.exit(
+        f"The package {error.name} is missing. This example needs the extra sb3: pip install -e '.[sb3]'"
+    )
 
 ARMS = {"with RND": True, "without RND": False}
 
@@ -73,7 +78,9 @@ class RNDCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         new_obs = self.locals["new_obs"].copy()
-        for env in self.locals["dones"].nonzero()[0]:  # where new_obs is the first one of the next episode
+        for env in self.locals["dones"].nonzero()[
+            0
+        ]:  # where new_obs is the first one of the next episode
             new_obs[env] = self.locals["infos"][env]["terminal_observation"]
         self.new_obs.append(new_obs)
         return True
@@ -85,7 +92,9 @@ class RNDCallback(BaseCallback):
         intrinsic_rewards = self._normalised_rewards(new_obs)
         buffer.rewards += self.weight * intrinsic_rewards
         # After the last step, "values" are those of the observations to go on from.
-        buffer.compute_returns_and_advantage(last_values=self.locals["values"], dones=self.locals["dones"])
+        buffer.compute_returns_and_advantage(
+            last_values=self.locals["values"], dones=self.locals["dones"]
+        )
 
         self._train(new_obs)
         self.logger.record("rnd/intrinsic_reward", intrinsic_rewards.mean())
@@ -118,9 +127,12 @@ class Progress(KVWriter):
         self.bar = bar
         self.history: list[dict[str, Any]] = []
 
-    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+    def write(
+        self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
+    ) -> None:
         self.history.append({**key_values})
-        shown = f"success {key_values['rollout/ep_rew_mean']:.0%}"  # The one reward, of 1, lies at the goal.
+        # The one reward, of 1, lies at the goal.
+        shown = f"success {key_values['rollout/ep_rew_mean']:.0%}"
         if "rnd/predictor_loss" in key_values:
             shown += f", predictor loss {key_values['rnd/predictor_loss']:.2g}"
         self.bar.set_postfix_str(shown, refresh=False)
@@ -128,7 +140,8 @@ class Progress(KVWriter):
 
 
 def make_model(seed: int) -> PPO:
-    """Makes PPO and its environments. The observations of FrozenLake, which are numbers, become one-hot."""
+    """Makes PPO and its environments. The observations of FrozenLake, which are numbers, become
+    one-hot."""
     envs = make_vec_env(
         "FrozenLake-v1",
         n_envs=16,
@@ -147,7 +160,8 @@ def make_model(seed: int) -> PPO:
         seed=seed,
         device="cpu",
     )
-    # Else the random values of a new critic, and not rewards, are what the policy learns from at first.
+    # Else the random values of a new critic, and not rewards, are what the policy learns from at
+    # first.
     torch.nn.init.zeros_(model.policy.value_net.weight)
     return model
 
@@ -171,7 +185,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Trains with and without RND, and prints a table."""
     options = parse_options(__doc__, num_seeds=5, num_steps=40_000, argv=argv)
 
-    torch.set_num_threads(1)  # The networks are so small that more threads only wait for each other.
+    torch.set_num_threads(
+        1
+    )  # The networks are so small that more threads only wait for each other.
     rows: list[list[str]] = []
     curves: dict[str, list[list[float]]] = {arm: [] for arm in ARMS}
     for seed in options.seeds:
@@ -180,7 +196,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             curves[arm].append([metrics["rollout/ep_rew_mean"] for metrics in history])
         success = (f"{curves[arm][-1][-1]:.0%}" for arm in ARMS)
         rows.append([f"seed {seed}", *success, f"{histories[0][-1]['rnd/predictor_loss']:.2g}"])
-    solved = (f"{sum(curve[-1] > 0.9 for curve in curves[arm])} of {len(options.seeds)}" for arm in ARMS)
+    solved = (
+        f"{sum(curve[-1] > 0.9 for curve in curves[arm])} of {len(options.seeds)}" for arm in ARMS
+    )
     print_table(["success rate", *ARMS, "predictor loss"], [*rows, ["above 90%", *solved]])
     if options.plot:
         save_plot(

@@ -6,7 +6,15 @@ from types import ModuleType
 
 import torch
 from examples import ppo_curiosity
-from examples.ppo_curiosity import Config, Policy, collect_rollout, estimate_advantages, main, make_envs, train
+from examples.ppo_curiosity import (
+    Config,
+    Policy,
+    collect_rollout,
+    estimate_advantages,
+    main,
+    make_envs,
+    train,
+)
 
 SHORT = Config(total_steps=4096)
 

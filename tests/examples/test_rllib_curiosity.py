@@ -14,7 +14,16 @@ PROGRAM = Path(__file__).with_name("rllib_curiosity.py")
 @pytest.mark.parametrize("num_learners", ["0", "2"])
 def test_it_shows_its_progress_and_plots_it(num_learners, tmp_path):
     plot = tmp_path / "curves.svg"
-    command = [sys.executable, PROGRAM, "--steps", "2000", "--num-learners", num_learners, "--plot", plot]
+    command = [
+        sys.executable,
+        PROGRAM,
+        "--steps",
+        "2000",
+        "--num-learners",
+        num_learners,
+        "--plot",
+        plot,
+    ]
     finished = subprocess.run(command, capture_output=True, text=True)
 
     assert finished.returncode == 0, finished.stderr

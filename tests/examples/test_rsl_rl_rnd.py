@@ -59,7 +59,11 @@ def test_the_module_is_trained_on_the_loss_that_it_brings(runner):
 
     batch = {"new_obs": runner.alg.storage.observations.flatten(0, 1)["cell"]}
     loss = by_hand.compute_self_supervised_loss(
-        learner=Learner(module={}), module_id="rnd", config=None, batch=batch, fwd_out=by_hand(batch)
+        learner=Learner(module={}),
+        module_id="rnd",
+        config=None,
+        batch=batch,
+        fwd_out=by_hand(batch),
     )
     loss.backward()
     torch.optim.SGD(by_hand.parameters(), lr=0.1).step()
@@ -81,7 +85,9 @@ def test_ppo_is_rewarded_for_what_the_module_cannot_predict_where_a_step_leads(r
     added = ppo.storage.rewards[0, :, 0] - rewards
     assert rewards.sum() == NUM_ENVS // 9
     torch.testing.assert_close(added / errors, (added[0] / errors[0]).expand(NUM_ENVS))
-    assert added.std(unbiased=False) == pytest.approx(0.5, rel=0.02)  # rsl_rl rounds a small variance
+    assert added.std(unbiased=False) == pytest.approx(
+        0.5, rel=0.02
+    )  # rsl_rl rounds a small variance
 
 
 def test_a_checkpoint_holds_the_module_and_its_optimizer(runner, tmp_path):

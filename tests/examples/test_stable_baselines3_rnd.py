@@ -46,7 +46,10 @@ def test_the_program_solves_the_task_with_rnd_only_and_plots_it(tmp_path, capsys
 def test_what_the_module_logs_goes_to_the_logger_of_sb3():
     first, *_, last = learn(RNDCallback(RND(64)))
 
-    assert {key for key in first if key.startswith("rnd/")} == {"rnd/predictor_loss", "rnd/intrinsic_reward"}
+    assert {key for key in first if key.startswith("rnd/")} == {
+        "rnd/predictor_loss",
+        "rnd/intrinsic_reward",
+    }
     assert last["rnd/predictor_loss"] < 0.1 * first["rnd/predictor_loss"]
 
 
@@ -73,7 +76,9 @@ class Examined(RNDCallback):
 
     def _on_rollout_end(self):
         self.before = copy.deepcopy(self.model.rollout_buffer)
-        self.errors = self.learner.module["rnd"]({"new_obs": torch.as_tensor(np.stack(self.new_obs)).float()})
+        self.errors = self.learner.module["rnd"](
+            {"new_obs": torch.as_tensor(np.stack(self.new_obs)).float()}
+        )
         super()._on_rollout_end()
         self.after = copy.deepcopy(self.model.rollout_buffer)
 
@@ -88,7 +93,10 @@ def rollout():
 
 
 def test_each_reward_is_for_the_observation_that_the_action_led_to(rollout):
-    obs, new_obs = rollout.before.observations.argmax(axis=-1), np.stack(rollout.new_obs).argmax(axis=-1)
+    obs, new_obs = (
+        rollout.before.observations.argmax(axis=-1),
+        np.stack(rollout.new_obs).argmax(axis=-1),
+    )
     ended = rollout.before.episode_starts[1:].astype(bool)
 
     assert ended.any()
@@ -121,7 +129,9 @@ def test_ppo_learns_from_the_sum_of_both_rewards(rollout):
 
 def test_the_same_seed_gives_the_same_numbers_whatever_ran_before():
     def weights(seed):
-        return torch.nn.utils.parameters_to_vector(train(seed, 2048, with_rnd=True)[0].policy.parameters())
+        return torch.nn.utils.parameters_to_vector(
+            train(seed, 2048, with_rnd=True)[0].policy.parameters()
+        )
 
     of_seed_0 = weights(0)
 

@@ -52,7 +52,11 @@ def test_the_module_is_trained_on_its_own_loss():
     optimizer = torch.optim.Adam(by_hand.parameters(), lr=4e-3, eps=1e-5)
     batch = transitions(buffer)
     loss = by_hand.compute_self_supervised_loss(
-        learner=Learner(module={}), module_id="icm", config=None, batch=batch, fwd_out=by_hand(batch)
+        learner=Learner(module={}),
+        module_id="icm",
+        config=None,
+        batch=batch,
+        fwd_out=by_hand(batch),
     )
     loss.backward()
     optimizer.step()
@@ -107,7 +111,11 @@ def test_a_checkpoint_holds_the_module_and_its_optimizer():
     restored.load_state_dict(algorithm.state_dict())
 
     assert torch.equal(vector(restored.icm), vector(algorithm.icm))
-    assert restored.icm_optim.state_dict()["state"].keys() == algorithm.icm_optim.state_dict()["state"].keys() != set()
+    assert (
+        restored.icm_optim.state_dict()["state"].keys()
+        == algorithm.icm_optim.state_dict()["state"].keys()
+        != set()
+    )
 
 
 def test_the_same_seed_gives_the_same_numbers_whatever_ran_before():

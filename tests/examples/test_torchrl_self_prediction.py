@@ -1,4 +1,5 @@
-"""The TorchRL example learns, trains one encoder with two losses, and says what is wrong with its options."""
+"""The TorchRL example learns, trains one encoder with two losses, and says what is wrong with its
+options."""
 
 import re
 import warnings
@@ -11,7 +12,9 @@ from torch import nn
 
 with warnings.catch_warnings():
     # TorchRL defines classes that derive from one that it deprecates.
-    warnings.filterwarnings("ignore", "Creating .* which inherits from WeightUpdaterBase", DeprecationWarning)
+    warnings.filterwarnings(
+        "ignore", "Creating .* which inherits from WeightUpdaterBase", DeprecationWarning
+    )
     from examples import torchrl_self_prediction as example
     from tensordict import TensorDict
     from torchrl.objectives import ClipPPOLoss
@@ -31,7 +34,9 @@ def batch(modules: nn.ModuleDict) -> TensorDict:
     """What the policy did in a few episodes, before its encoder was changed."""
     policy = modules["policy"]
     with torch.no_grad():
-        rollout = example.make_env(4, seed=0).rollout(64, policy.get_policy_operator(), break_when_any_done=False)
+        rollout = example.make_env(4, seed=0).rollout(
+            64, policy.get_policy_operator(), break_when_any_done=False
+        )
         GAE(gamma=0.99, lmbda=0.95, value_network=policy.get_value_operator())(rollout)
         for parameter in policy[0].parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -57,19 +62,27 @@ def test_the_same_seed_gives_the_same_numbers_whatever_ran_before() -> None:
     assert example.train(seed=1, num_steps=1) == first
 
 
-def test_the_target_follows_after_each_step_of_the_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_target_follows_after_each_step_of_the_optimizer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     updated: list[None] = []
     update_target = example.SelfPrediction.update_target
-    monkeypatch.setattr(example.SelfPrediction, "update_target", lambda self: updated.append(update_target(self)))
+    monkeypatch.setattr(
+        example.SelfPrediction, "update_target", lambda self: updated.append(update_target(self))
+    )
 
     example.train(seed=0, num_steps=1)
 
     assert len(updated) == example.NUM_EPOCHS * example.STEPS_PER_ROLLOUT // example.BATCH_SIZE
 
 
-def test_the_losses_are_those_of_torchrl_and_of_the_module(modules: nn.ModuleDict, batch: TensorDict) -> None:
+def test_the_losses_are_those_of_torchrl_and_of_the_module(
+    modules: nn.ModuleDict, batch: TensorDict
+) -> None:
     policy = modules["policy"]
-    whole_ppo_loss = ClipPPOLoss(policy.get_policy_operator(), policy.get_value_operator(), normalize_advantage=True)
+    whole_ppo_loss = ClipPPOLoss(
+        policy.get_policy_operator(), policy.get_value_operator(), normalize_advantage=True
+    )
     terms = whole_ppo_loss(batch["policy"])
     fwd_out = example.forward(modules, batch)
     similarity = nn.functional.cosine_similarity(
@@ -80,7 +93,9 @@ def test_the_losses_are_those_of_torchrl_and_of_the_module(modules: nn.ModuleDic
     losses = learner.compute_losses(fwd_out=fwd_out, batch=batch)
 
     ppo_loss = terms["loss_objective"] + terms["loss_critic"] + terms["loss_entropy"]
-    torch.testing.assert_close(losses, {"policy": ppo_loss, "representation": 1 - similarity.mean()})
+    torch.testing.assert_close(
+        losses, {"policy": ppo_loss, "representation": 1 - similarity.mean()}
+    )
     torch.testing.assert_close(gradients(losses["policy"], policy), gradients(ppo_loss, policy))
     assert learner.metrics.reduce() == {
         "policy": {name: terms[name] for name in ("loss_objective", "loss_critic", "loss_entropy")},
@@ -91,15 +106,21 @@ def test_the_losses_are_those_of_torchrl_and_of_the_module(modules: nn.ModuleDic
     }
 
 
-def test_each_loss_alone_trains_the_encoder_of_the_policy(modules: nn.ModuleDict, batch: TensorDict) -> None:
+def test_each_loss_alone_trains_the_encoder_of_the_policy(
+    modules: nn.ModuleDict, batch: TensorDict
+) -> None:
     encoder = modules["policy"][0]
-    losses = example.PPOLearner(module=modules).compute_losses(fwd_out=example.forward(modules, batch), batch=batch)
+    losses = example.PPOLearner(module=modules).compute_losses(
+        fwd_out=example.forward(modules, batch), batch=batch
+    )
 
     for loss in losses.values():
         assert all(gradient.any() for gradient in gradients(loss, encoder))
 
 
-def test_a_tensordict_reaches_the_modules_as_it_is(modules: nn.ModuleDict, batch: TensorDict) -> None:
+def test_a_tensordict_reaches_the_modules_as_it_is(
+    modules: nn.ModuleDict, batch: TensorDict
+) -> None:
     received: dict[str, Any] = {}
 
     class Watching(Learner[torch.Tensor]):
@@ -121,7 +142,9 @@ def test_a_transition_ends_where_the_episode_does() -> None:
     done = rollout["next", "done"].squeeze(-1)
 
     assert done.any()
-    assert transitions["new_obs"][:, :-1][~done[:, :-1]].equal(transitions["obs"][:, 1:][~done[:, :-1]])
+    assert transitions["new_obs"][:, :-1][~done[:, :-1]].equal(
+        transitions["obs"][:, 1:][~done[:, :-1]]
+    )
     position, _, angle, _ = transitions["new_obs"][done].unbind(dim=-1)
     assert ((position.abs() > 2.4) | (angle.abs() > 0.2)).all()
 

@@ -1,21 +1,24 @@
-"""PPO with curiosity on Tianshou 2: its PPO with our curiosity module, in place of Tianshou's own ICM.
+"""PPO with curiosity on Tianshou 2: its PPO with our curiosity module, in place of Tianshou's own
+ICM.
 
-The task is Gymnasium's FrozenLake, 8x8 and not slippery. The only reward lies at the goal, 14 steps away, and an
-episode ends after 16, so that plain PPO has nothing to learn from. With the Intrinsic Curiosity Module of Pathak et al.
-(2017), https://arxiv.org/abs/1705.05363, the agent is also rewarded for what it cannot predict yet.
+The task is Gymnasium's FrozenLake, 8x8 and not slippery. The only reward lies at the goal, 14 steps
+away, and an episode ends after 16, so that plain PPO has nothing to learn from. With the Intrinsic
+Curiosity Module of Pathak et al. (2017), https://arxiv.org/abs/1705.05363, the agent is also
+rewarded for what it cannot predict yet.
 
     python tests/examples/tianshou_curiosity.py
     python tests/examples/tianshou_curiosity.py --seeds 0 1 --steps 30000 --plot curves.pdf
 
 This example needs the extra tianshou: pip install -e '.[tianshou]'
 
-Where to look: `PPOWithCuriosity` is all that stands between Tianshou and the module (`tests/modules/icm.py`), which
-knows nothing of Tianshou. It has 33 lines, counted without blank ones. Tianshou's own wrapper of its ICM,
-`tianshou/algorithm/modelbased/icm.py` in version 2.0.1, has about 260 in all. Counted likewise, its classes have 221,
-of which 152 are for on-policy algorithms such as PPO.
+Where to look: `PPOWithCuriosity` is all that stands between Tianshou and the module
+(`tests/modules/icm.py`), which knows nothing of Tianshou. It has 33 lines, counted without blank
+ones. Tianshou's own wrapper of its ICM, `tianshou/algorithm/modelbased/icm.py` in version 2.0.1,
+has about 260 in all. Counted likewise, its classes have 221, of which 152 are for on-policy
+algorithms such as PPO.
 
-The success rate is that of 100 episodes after the training, in which actions are sampled as before. The same seed gives
-the same numbers on the same machine, whichever other seeds run.
+The success rate is that of 100 episodes after the training, in which actions are sampled as before.
+The same seed gives the same numbers on the same machine, whichever other seeds run.
 """
 
 import sys
@@ -32,7 +35,11 @@ try:
     from tianshou.algorithm.algorithm_base import Policy
     from tianshou.algorithm.modelfree.a2c import A2CTrainingStats
     from tianshou.algorithm.modelfree.reinforce import DiscreteActorPolicy
-    from tianshou.algorithm.optim import AdamOptimizerFactory, LRSchedulerFactoryLinear, OptimizerFactory
+    from tianshou.algorithm.optim import (
+        AdamOptimizerFactory,
+        LRSchedulerFactoryLinear,
+        OptimizerFactory,
+    )
     from tianshou.data import Collector, ReplayBuffer, VectorReplayBuffer, to_numpy, to_torch
     from tianshou.data.types import LogpOldProtocol, RolloutBatchProtocol
     from tianshou.env import DummyVectorEnv
@@ -59,13 +66,18 @@ ROLLOUT_STEPS = 1024
 
 
 class PPOWithCuriosity(PPO):
-    """PPO that also rewards what a module cannot predict yet, and that trains this module on the module's own loss.
+    """PPO that also rewards what a module cannot predict yet, and that trains this module on the
+    module's own loss.
 
-    For another on-policy algorithm, replace the base class. What the module logs stands in the training stats, and so
-    in the logs, under the names that Tianshou's own ICM has there: `icm_forward_loss` and `icm_inverse_loss`.
+    For another on-policy algorithm, replace the base class. What the module logs stands in the
+    training stats, and so in the logs, under the names that Tianshou's own ICM has there:
+    `icm_forward_loss` and
+    `icm_inverse_loss`.
     """
 
-    def __init__(self, *, icm: nn.Module, curiosity_weight: float, optim: OptimizerFactory, **ppo_params: Any) -> None:
+    def __init__(
+        self, *, icm: nn.Module, curiosity_weight: float, optim: OptimizerFactory, **ppo_params: Any
+    ) -> None:
         super().__init__(optim=optim, **ppo_params)
         self.icm = icm
         self.icm_optim = self._create_optimizer(icm, optim)
@@ -81,12 +93,16 @@ class PPOWithCuriosity(PPO):
         batch.rew = batch.rew + self.curiosity_weight * to_numpy(intrinsic_rewards)
         return super()._preprocess_batch(batch, buffer, indices)
 
-    def _update_with_batch(self, batch: LogpOldProtocol, batch_size: int | None, repeat: int) -> A2CTrainingStats:
+    def _update_with_batch(
+        self, batch: LogpOldProtocol, batch_size: int | None, repeat: int
+    ) -> A2CTrainingStats:
         stats = super()._update_with_batch(batch, batch_size, repeat)
         for _ in range(repeat):
             for minibatch in batch.split(batch_size or -1, merge_last=True):
                 transitions = self._transitions(minibatch)
-                losses = self.learner.compute_losses(fwd_out={"icm": self.icm(transitions)}, batch={"icm": transitions})
+                losses = self.learner.compute_losses(
+                    fwd_out={"icm": self.icm(transitions)}, batch={"icm": transitions}
+                )
                 self.icm_optim.step(losses["icm"])
         for name, value in self.learner.metrics.reduce()["icm"].items():
             setattr(stats, f"icm_{name}", float(value))
@@ -108,8 +124,14 @@ class Progress(LazyLogger):
         self.losses: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
 
-    def log_update_data(self, log_data: dict[str, Any], step: int) -> None:  # before log_training_data
-        self.losses = {name: loss for name, loss in log_data["smoothed_loss"].items() if name.startswith("icm_")}
+    def log_update_data(
+        self, log_data: dict[str, Any], step: int
+    ) -> None:  # before log_training_data
+        self.losses = {
+            name: loss
+            for name, loss in log_data["smoothed_loss"].items()
+            if name.startswith("icm_")
+        }
 
     def log_training_data(self, log_data: dict[str, Any], step: int) -> None:
         self.successes.extend(log_data["returns"] > 0)
@@ -134,7 +156,9 @@ def train(seed: int, num_steps: int, *, curiosity: bool) -> tuple[PPO, list[dict
         progress = Progress(bar)
         algorithm.run_training(
             OnPolicyTrainerParams(
-                training_collector=Collector(algorithm.policy, envs, VectorReplayBuffer(ROLLOUT_STEPS, NUM_ENVS)),
+                training_collector=Collector(
+                    algorithm.policy, envs, VectorReplayBuffer(ROLLOUT_STEPS, NUM_ENVS)
+                ),
                 max_epochs=1,
                 epoch_num_steps=num_steps,
                 collection_step_num_env_steps=ROLLOUT_STEPS,
@@ -159,13 +183,18 @@ def success_rate(policy: Policy) -> float:
 def make_algorithm(num_steps: int, *, curiosity: bool) -> PPO:
     """Makes the networks, and PPO with or without curiosity, for so many steps of training."""
     env = frozen_lake()
-    obs_size, num_actions = gym.spaces.flatdim(env.observation_space), gym.spaces.flatdim(env.action_space)
+    obs_size, num_actions = (
+        gym.spaces.flatdim(env.observation_space),
+        gym.spaces.flatdim(env.action_space),
+    )
     actor_net, critic_net = (
-        Net(state_shape=obs_size, hidden_sizes=[64], activation=nn.Tanh) for _ in ("actor", "critic")
+        Net(state_shape=obs_size, hidden_sizes=[64], activation=nn.Tanh)
+        for _ in ("actor", "critic")
     )
     actor = DiscreteActor(preprocess_net=actor_net, action_shape=num_actions, softmax_output=False)
     critic = DiscreteCritic(preprocess_net=critic_net)
-    # Else the random values of a new critic, and not rewards, are what the policy learns from at first.
+    # Else the random values of a new critic, and not rewards, are what the policy learns from at
+    # first.
     for parameter in critic.last.parameters():
         nn.init.zeros_(parameter)
     lr_schedule = LRSchedulerFactoryLinear(1, num_steps, ROLLOUT_STEPS)
@@ -193,7 +222,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Trains with and without curiosity, and prints a table."""
     options = parse_options(__doc__, num_seeds=5, num_steps=51_200, argv=argv)
 
-    torch.set_num_threads(1)  # The networks are so small that more threads only wait for each other.
+    torch.set_num_threads(
+        1
+    )  # The networks are so small that more threads only wait for each other.
     rates: dict[str, list[float]] = {arm: [] for arm in ARMS}
     curves: dict[str, list[list[float]]] = {arm: [] for arm in ARMS}
     losses: list[list[str]] = []
@@ -203,14 +234,21 @@ def main(argv: Sequence[str] | None = None) -> None:
             rates[arm].append(success_rate(algorithm.policy))
             curves[arm].append([metrics["success_rate"] for metrics in history])
             if curiosity:
-                losses.append([f"{history[-1][name]:.2g}" for name in ("icm_forward_loss", "icm_inverse_loss")])
+                losses.append(
+                    [
+                        f"{history[-1][name]:.2g}"
+                        for name in ("icm_forward_loss", "icm_inverse_loss")
+                    ]
+                )
 
     rows = [
         [f"seed {seed}", *(f"{rates[arm][nth]:.0%}" for arm in ARMS), *losses[nth]]
         for nth, seed in enumerate(options.seeds)
     ]
     solved = (f"{sum(rate > 0.9 for rate in rates[arm])} of {len(options.seeds)}" for arm in ARMS)
-    print_table(["success rate", *ARMS, "forward loss", "inverse loss"], [*rows, ["above 90%", *solved]])
+    print_table(
+        ["success rate", *ARMS, "forward loss", "inverse loss"], [*rows, ["above 90%", *solved]]
+    )
     if options.plot:
         save_plot(
             options.plot,

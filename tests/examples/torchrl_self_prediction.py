@@ -1,20 +1,24 @@
 """PPO in TorchRL, with an encoder that also learns to predict what comes next.
 
-The policy reads the latents of an encoder that is shared with a self-predictive representation, after SPR of Schwarzer
-et al. (2021), https://arxiv.org/abs/2007.05929. So two losses train one network: TorchRL's `ClipPPOLoss`, which is the
-learner's, and that of the representation (`tests/modules/self_prediction.py`), which brings its own. The task is
-Gymnasium's CartPole-v1. This example needs the extra torchrl: pip install -e '.[torchrl]'
+The policy reads the latents of an encoder that is shared with a self-predictive representation,
+after SPR of Schwarzer et al. (2021), https://arxiv.org/abs/2007.05929. So two losses train one
+network: TorchRL's `ClipPPOLoss`, which is the learner's, and that of the representation
+(`tests/modules/self_prediction.py`), which brings its own. The task is Gymnasium's CartPole-v1.
+This example needs the extra torchrl: pip install -e '.[torchrl]'
 
     python tests/examples/torchrl_self_prediction.py
     python tests/examples/torchrl_self_prediction.py --seeds 0 1 --steps 60000 --plot curves.pdf
 
-Where to look: `as_batch` puts what each module learns from into one `TensorDict`. What the replay buffer samples of it
-goes through `compute_losses` as it is.
+Where to look: `as_batch` puts what each module learns from into one `TensorDict`. What the replay
+buffer samples of it goes through `compute_losses` as it is.
 
-The average return is that of 50 episodes after training, in which the policy takes its likeliest actions. The loss of
-the representation, and the variance of its latents, are those before and after training on 4,000 transitions of a
-random policy that were not trained on. A variance near 0 would mean that all observations look the same to the policy.
-The same seed gives the same numbers on the same machine, whichever other seeds run.
+The average return is that of 50 episodes after training, in which the policy takes its likeliest
+actions. The loss of the representation, and the variance of its latents, are those before and after
+training on 4,000 transitions of a random policy that were not trained on. A variance near 0 would
+mean that all observations look the same to the policy. The same seed gives the same numbers on the
+same machine,
+whichever other seeds
+run.
 """
 
 import sys
@@ -53,7 +57,9 @@ try:
     from examples.shared import parse_options, print_table, progress_bar, save_plot
     from modules.self_prediction import SelfPrediction
 except ModuleNotFoundError as error:
-    sys.exit(f"The package {error.name} is missing. This example needs the extra torchrl: pip install -e '.[torchrl]'")
+    sys.exit(
+        f"The package {error.name} is missing. This example needs the extra torchrl: pip install -e '.[torchrl]'"
+    )
 
 NUM_ENVS = 8
 STEPS_PER_ROLLOUT = 1024  # in all environments together
@@ -85,10 +91,15 @@ class PPOLearner(Learner[torch.Tensor]):
     def __init__(self, *, module: nn.ModuleDict) -> None:
         super().__init__(module=module)
         policy = module["policy"]
-        self.ppo_loss = ClipPPOLoss(policy.get_policy_head(), policy.get_value_head(), normalize_advantage=True)
+        self.ppo_loss = ClipPPOLoss(
+            policy.get_policy_head(), policy.get_value_head(), normalize_advantage=True
+        )
 
-    def compute_loss_for_module(self, *, module_id: str, batch: Any, fwd_out: Any, **kwargs: Any) -> torch.Tensor:
-        """Adds up the losses of the heads on the latents in `fwd_out`. It is a `TensorDict`, as `batch` is."""
+    def compute_loss_for_module(
+        self, *, module_id: str, batch: Any, fwd_out: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Adds up the losses of the heads on the latents in `fwd_out`. It is a `TensorDict`, as
+        `batch` is."""
         # The latents in the batch are those of the policy that collected it.
         terms = self.ppo_loss(batch.copy().update(fwd_out))
         losses = {name: terms[name] for name in ("loss_objective", "loss_critic", "loss_entropy")}
@@ -116,7 +127,9 @@ def train(seed: int, num_steps: int) -> Result:
     )
     gae = GAE(gamma=0.99, lmbda=0.95, value_network=modules["policy"].get_value_operator())
     buffer = ReplayBuffer(
-        storage=LazyTensorStorage(STEPS_PER_ROLLOUT), sampler=SamplerWithoutReplacement(), batch_size=BATCH_SIZE
+        storage=LazyTensorStorage(STEPS_PER_ROLLOUT),
+        sampler=SamplerWithoutReplacement(),
+        batch_size=BATCH_SIZE,
     )
     last_returns: deque[float] = deque(maxlen=20)
     returns: list[float] = []
@@ -136,7 +149,9 @@ def train(seed: int, num_steps: int) -> Result:
             last_returns.extend(rollout["next", "episode_reward"][rollout["next", "done"]].tolist())
             returns.append(sum(last_returns) / len(last_returns))
             loss = learner.metrics.reduce()["representation"]["prediction_loss"]
-            progress.set_postfix_str(f"return {returns[-1]:.0f}, prediction loss {loss:.2g}", refresh=False)
+            progress.set_postfix_str(
+                f"return {returns[-1]:.0f}, prediction loss {loss:.2g}", refresh=False
+            )
             progress.update(STEPS_PER_ROLLOUT)
     collector.shutdown()
 
@@ -153,7 +168,8 @@ def train(seed: int, num_steps: int) -> Result:
 
 
 def make_env(num_envs: int, seed: int) -> TransformedEnv:
-    """Makes environments that step together, and that sum up the return of an episode as `"episode_reward"`."""
+    """Makes environments that step together, and that sum up the return of an episode as
+    `"episode_reward"`."""
     envs = gym.make_vec(
         "CartPole-v1",
         num_envs=num_envs,
@@ -171,7 +187,11 @@ def make_env(num_envs: int, seed: int) -> TransformedEnv:
 def make_modules() -> nn.ModuleDict:
     """Makes a policy and a representation that share an encoder."""
     encoder = MLP(
-        in_features=4, out_features=LATENT_SIZE, num_cells=[64], activation_class=nn.Tanh, activate_last_layer=True
+        in_features=4,
+        out_features=LATENT_SIZE,
+        num_cells=[64],
+        activation_class=nn.Tanh,
+        activate_last_layer=True,
     )
     actor_head = ProbabilisticActor(
         TensorDictModule(nn.Linear(LATENT_SIZE, 2), in_keys=["latent"], out_keys=["logits"]),
@@ -192,12 +212,17 @@ def make_modules() -> nn.ModuleDict:
 def as_batch(rollout: TensorDict) -> TensorDict:
     """Returns the data of each module by module ID, with one row for each step."""
     steps = rollout.reshape(-1)
-    transitions = {"obs": steps["observation"], "actions": steps["action"], "new_obs": steps["next", "observation"]}
+    transitions = {
+        "obs": steps["observation"],
+        "actions": steps["action"],
+        "new_obs": steps["next", "observation"],
+    }
     return TensorDict({"policy": steps, "representation": transitions}, batch_size=steps.batch_size)
 
 
 def forward(modules: nn.ModuleDict, batch: TensorDict) -> dict[str, Any]:
-    """Returns the output of each module. That of the policy are the latents, since PPO's loss calls the heads."""
+    """Returns the output of each module. That of the policy are the latents, since PPO's loss calls
+    the heads."""
     encode = modules["policy"][0]
     return {
         "policy": encode(batch["policy"].select("observation")),
@@ -207,9 +232,13 @@ def forward(modules: nn.ModuleDict, batch: TensorDict) -> dict[str, Any]:
 
 def evaluate_policy(policy: ActorValueOperator, seed: int) -> float:
     """Returns the average return of an episode in each of many environments."""
-    env = make_env(NUM_EVALUATION_EPISODES, seed + NUM_ENVS)  # the environments of the training had the seeds before
+    env = make_env(
+        NUM_EVALUATION_EPISODES, seed + NUM_ENVS
+    )  # the environments of the training had the seeds before
     with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
-        steps = env.rollout(MAX_EPISODE_STEPS, policy.get_policy_operator(), break_when_any_done=False)
+        steps = env.rollout(
+            MAX_EPISODE_STEPS, policy.get_policy_operator(), break_when_any_done=False
+        )
     env.close()
     # Where an episode ends early, others follow. Only the first one counts.
     first_ends = steps["next", "done"].int().argmax(dim=1, keepdim=True)
@@ -229,7 +258,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Trains, and prints a table."""
     options = parse_options(__doc__, num_seeds=3, num_steps=40_000, argv=argv)
 
-    torch.set_num_threads(1)  # The networks are so small that more threads only wait for each other.
+    torch.set_num_threads(
+        1
+    )  # The networks are so small that more threads only wait for each other.
     torchrl_logger.setLevel("WARNING")  # else it writes into the progress bars
     results = [train(seed, options.steps) for seed in options.seeds]
 
@@ -238,7 +269,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         for seed, average_return, *representation, _ in results
     ]
     print_table(
-        ["seed", "average return", "loss before", "loss after", "variance before", "variance after"],
+        [
+            "seed",
+            "average return",
+            "loss before",
+            "loss after",
+            "variance before",
+            "variance after",
+        ],
         rows,
     )
     if options.plot:

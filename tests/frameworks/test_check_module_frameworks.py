@@ -1,4 +1,5 @@
-"""`check_module` on modules of PyTorch, JAX and NumPy: what would train wrongly is told, and what is right passes."""
+"""`check_module` on modules of PyTorch, JAX and NumPy: what would train wrongly is told, and what
+is right passes."""
 
 import random
 import warnings
@@ -149,13 +150,17 @@ class FreezesAParameter(Predictor):
 
 
 class NormalisesTheBatch(Predictor):
-    def compute_self_supervised_loss(self, *, batch: dict[str, Any], **arguments: Any) -> torch.Tensor:
+    def compute_self_supervised_loss(
+        self, *, batch: dict[str, Any], **arguments: Any
+    ) -> torch.Tensor:
         batch["obs"] -= batch["obs"].mean()
         return super().compute_self_supervised_loss(batch=batch, **arguments)
 
 
 class DetachesInTheDict(Predictor):
-    def compute_self_supervised_loss(self, *, fwd_out: dict[str, Any], **arguments: Any) -> torch.Tensor:
+    def compute_self_supervised_loss(
+        self, *, fwd_out: dict[str, Any], **arguments: Any
+    ) -> torch.Tensor:
         loss = super().compute_self_supervised_loss(fwd_out=fwd_out, **arguments)
         fwd_out["prediction"] = fwd_out["prediction"].detach()
         return loss
@@ -165,7 +170,9 @@ class ChangesAnLSTMState(Predictor):
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, Any]:
         return {**super().forward(batch), "state": (torch.ones(8, 2), torch.ones(8, 2))}
 
-    def compute_self_supervised_loss(self, *, fwd_out: dict[str, Any], **arguments: Any) -> torch.Tensor:
+    def compute_self_supervised_loss(
+        self, *, fwd_out: dict[str, Any], **arguments: Any
+    ) -> torch.Tensor:
         fwd_out["state"][1].zero_()
         return super().compute_self_supervised_loss(fwd_out=fwd_out, **arguments)
 
@@ -176,7 +183,9 @@ class ChangesWhatHasAHook(Predictor):
         noise.register_hook(lambda gradient: gradient)
         return {**super().forward(batch), "noise": noise}
 
-    def compute_self_supervised_loss(self, *, fwd_out: dict[str, Any], **arguments: Any) -> torch.Tensor:
+    def compute_self_supervised_loss(
+        self, *, fwd_out: dict[str, Any], **arguments: Any
+    ) -> torch.Tensor:
         fwd_out["noise"].mul_(0.0)
         return super().compute_self_supervised_loss(fwd_out=fwd_out, **arguments)
 
@@ -203,7 +212,10 @@ each_mistake = pytest.mark.parametrize(
         (StartsFromASharedEncoder, NOTHING_IS_LEARNT),
         (ReturnsANumber, f"the loss is a float {RETURN_THE_TENSOR}"),
         (ReturnsAnArray, f"the loss is a ndarray {RETURN_THE_TENSOR}"),
-        (CallsBackward, f"the loss method changed net.weight.grad, net.bias.grad. {LEAVE_TRAINING}"),
+        (
+            CallsBackward,
+            f"the loss method changed net.weight.grad, net.bias.grad. {LEAVE_TRAINING}",
+        ),
         (StepsAnOptimizer, f"the loss method changed net.weight, net.bias. {LEAVE_TRAINING}"),
         (UpdatesItsTarget, f"the loss method changed target.weight. {LEAVE_TRAINING}"),
         (ReplacesTheData, f"the loss method changed target.weight. {LEAVE_TRAINING}"),
@@ -226,20 +238,28 @@ def test_a_mistake_gets_one_sentence(module_class: type[Predictor], sentence: st
 
 @each_mistake
 @pytest.mark.parametrize("with_gradients", [False, True])
-def test_the_module_is_as_before(module_class: type[Predictor], sentence: str, with_gradients: bool) -> None:
+def test_the_module_is_as_before(
+    module_class: type[Predictor], sentence: str, with_gradients: bool
+) -> None:
     module, batch = module_class(), transitions()
     if with_gradients:
         sum(parameter.sum() for parameter in module.net.parameters()).backward()
     parameters = dict(module.named_parameters())
     gradients = {name: parameter.grad for name, parameter in parameters.items()}
-    values = [tensor.detach().clone() for tensor in (*parameters.values(), *gradients.values()) if tensor is not None]
+    values = [
+        tensor.detach().clone()
+        for tensor in (*parameters.values(), *gradients.values())
+        if tensor is not None
+    ]
     trainable = [parameter.requires_grad for parameter in parameters.values()]
 
     violations_of(module, batch, module(batch))
 
     assert all(parameter is parameters[name] for name, parameter in module.named_parameters())
     assert all(parameter.grad is gradients[name] for name, parameter in module.named_parameters())
-    tensors = [tensor for tensor in (*parameters.values(), *gradients.values()) if tensor is not None]
+    tensors = [
+        tensor for tensor in (*parameters.values(), *gradients.values()) if tensor is not None
+    ]
     assert all(torch.equal(tensor, value) for tensor, value in zip(tensors, values, strict=True))
     assert [parameter.requires_grad for parameter in parameters.values()] == trainable
 
@@ -275,7 +295,9 @@ def test_an_array_with_one_element_is_no_scalar() -> None:
     for one_element in (np.zeros(1), torch.zeros(1), jax.numpy.zeros(1)):
         returned, logged = violations_of(Unreduced(), {}, {"p": one_element})
         assert returned.startswith("the loss has shape (1,), not ().")
-        assert logged == "the value logged as ('module', 'loss') has shape (1,), not (). Log a scalar."
+        assert (
+            logged == "the value logged as ('module', 'loss') has shape (1,), not (). Log a scalar."
+        )
 
 
 @pytest.mark.parametrize("array", [np.ones(3), torch.ones(3)], ids=["numpy", "torch"])
@@ -293,12 +315,16 @@ def test_a_change_in_place(name: str, array: Any) -> None:
 def test_an_error_names_the_line_of_the_user_behind_a_decorator_and_before_torch() -> None:
     class Fails(Predictor):
         @torch.enable_grad()
-        def compute_self_supervised_loss(self, *, batch: dict[str, Any], **arguments: Any) -> torch.Tensor:
+        def compute_self_supervised_loss(
+            self, *, batch: dict[str, Any], **arguments: Any
+        ) -> torch.Tensor:
             return nn.functional.mse_loss(self.net(batch["obs"][:, :1]), batch["obs"])
 
     line = Fails.compute_self_supervised_loss.__wrapped__.__code__.co_firstlineno + 2
     (sentence,) = violations_of(Fails(), transitions(), {})
-    assert sentence.startswith(f"compute_self_supervised_loss ({__file__}:{line}) raised RuntimeError: mat1 and mat2")
+    assert sentence.startswith(
+        f"compute_self_supervised_loss ({__file__}:{line}) raised RuntimeError: mat1 and mat2"
+    )
 
 
 # A hint
@@ -345,12 +371,17 @@ def self_prediction() -> SelfPrediction:
 )
 def test_a_torch_module_passes_and_nothing_of_it_changes(make: Callable[[], nn.Module]) -> None:
     module, batch = make(), transitions()
-    fwd_out, state = module(batch), {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    fwd_out, state = (
+        module(batch),
+        {name: tensor.clone() for name, tensor in module.state_dict().items()},
+    )
     loss = check_module(module, batch=batch, fwd_out=fwd_out)
     assert all(parameter.grad is None for parameter in module.parameters())
     assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())
     loss.backward()
-    assert all((parameter.grad is not None) == parameter.requires_grad for parameter in module.parameters())
+    assert all(
+        (parameter.grad is not None) == parameter.requires_grad for parameter in module.parameters()
+    )
 
 
 def every_part_sharded(module: nn.Module) -> nn.Module:
@@ -393,7 +424,9 @@ def every_part_sharded(module: nn.Module) -> nn.Module:
         "Fabric",
     ],
 )
-def test_a_wrapped_module_passes_and_can_be_trained(wrap: Callable[[nn.Module], Any], process_group: None) -> None:
+def test_a_wrapped_module_passes_and_can_be_trained(
+    wrap: Callable[[nn.Module], Any], process_group: None
+) -> None:
     module, batch = wrap(ICM(OBS_SIZE, NUM_ACTIONS)), transitions()
     check_module(module, batch=batch, fwd_out=module(batch)).backward()
     assert all(parameter.grad is not None for parameter in module.parameters())
@@ -470,7 +503,9 @@ class TakesAGradientOfItsOwn(Predictor):
         return gradient.square().mean() + super().error(batch, fwd_out)
 
 
-@pytest.mark.parametrize("module_class", [LazyPredictor, ReadsADistribution, HasHooks, TakesAGradientOfItsOwn])
+@pytest.mark.parametrize(
+    "module_class", [LazyPredictor, ReadsADistribution, HasHooks, TakesAGradientOfItsOwn]
+)
 def test_what_only_looks_like_a_mistake_passes(module_class: type[Predictor]) -> None:
     module, batch = module_class(), transitions()
     with warnings.catch_warnings(record=True) as warned:
@@ -493,12 +528,17 @@ class Counts(Predictor):
         super().__init__()
         self.norm = nn.BatchNorm1d(OBS_SIZE, affine=False)
 
-    def compute_self_supervised_loss(self, *, batch: dict[str, Any], **arguments: Any) -> torch.Tensor:
+    def compute_self_supervised_loss(
+        self, *, batch: dict[str, Any], **arguments: Any
+    ) -> torch.Tensor:
         self.count += 1
         self.norm(batch["obs"])
         self.eval()
         noise = random.random() + np.random.random() + torch.rand(())
-        return nn.functional.dropout(super().compute_self_supervised_loss(batch=batch, **arguments)) + noise
+        return (
+            nn.functional.dropout(super().compute_self_supervised_loss(batch=batch, **arguments))
+            + noise
+        )
 
 
 def test_buffers_change_as_in_one_step_and_nothing_else() -> None:
@@ -533,7 +573,13 @@ def test_a_jax_module_passes() -> None:
 
 class PredictsNextObs(SelfSupervisedLossAPI[jax.Array]):
     def compute_self_supervised_loss(
-        self, *, learner: Any, module_id: str, batch: dict[str, Any], fwd_out: dict[str, jax.Array], **kwargs: Any
+        self,
+        *,
+        learner: Any,
+        module_id: str,
+        batch: dict[str, Any],
+        fwd_out: dict[str, jax.Array],
+        **kwargs: Any,
     ) -> jax.Array:
         loss = jax.numpy.square(fwd_out["prediction"] - batch["new_obs"]).mean()
         learner.metrics.log_value((module_id, "loss"), loss)
@@ -593,14 +639,25 @@ def test_a_module_of_any_jax_framework_passes(make: Callable[[], Any]) -> None:
 
 class NumPyModule(SelfSupervisedLossAPI[np.float64]):
     def compute_self_supervised_loss(
-        self, *, learner: Any, module_id: str, batch: dict[str, Any], fwd_out: dict[str, Any], **kwargs: Any
+        self,
+        *,
+        learner: Any,
+        module_id: str,
+        batch: dict[str, Any],
+        fwd_out: dict[str, Any],
+        **kwargs: Any,
     ) -> np.float64:
-        learner.metrics.log_value((module_id, "largest_error"), abs(fwd_out["p"] - batch["obs"]).max())
+        learner.metrics.log_value(
+            (module_id, "largest_error"), abs(fwd_out["p"] - batch["obs"]).max()
+        )
         return ((fwd_out["p"] - batch["obs"]) ** 2).mean()
 
 
 def test_a_numpy_module_passes() -> None:
-    assert check_module(NumPyModule(), batch={"obs": np.zeros(3)}, fwd_out={"p": np.full(3, 2.0)}) == 4.0
+    assert (
+        check_module(NumPyModule(), batch={"obs": np.zeros(3)}, fwd_out={"p": np.full(3, 2.0)})
+        == 4.0
+    )
 
 
 class Recurrent(NamedTuple):
@@ -610,10 +667,15 @@ class Recurrent(NamedTuple):
 
 def test_containers_of_tensors_that_are_only_read_are_not_changed() -> None:
     class Reads(Predictor):
-        def compute_self_supervised_loss(self, *, batch: dict[str, Any], **arguments: Any) -> torch.Tensor:
+        def compute_self_supervised_loss(
+            self, *, batch: dict[str, Any], **arguments: Any
+        ) -> torch.Tensor:
             weight = batch["state"].hidden.mean() + batch["info"]["x"][0].mean()
             return weight * super().compute_self_supervised_loss(batch=batch, **arguments)
 
-    state, info = Recurrent(torch.ones(8), torch.ones(8)), {"x": [torch.ones(3, requires_grad=True)]}
+    state, info = (
+        Recurrent(torch.ones(8), torch.ones(8)),
+        {"x": [torch.ones(3, requires_grad=True)]},
+    )
     module, batch = Reads(), {**transitions(), "state": state, "info": info}
     check_module(module, batch=batch, fwd_out=module(batch)).backward()

@@ -1,4 +1,5 @@
-"""A mistake that is easily made, as a user meets it: the predictor of random network distillation never learns."""
+"""A mistake that is easily made, as a user meets it: the predictor of random network distillation
+never learns."""
 
 import pytest
 import torch
@@ -16,7 +17,9 @@ class RND(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
 
     def forward(self, batch):
         error = (self.predictor(batch["obs"]) - self.target(batch["obs"])).square().mean(dim=-1)
-        return {"intrinsic_rewards": error.detach()}  # the policy must not train it, but neither does the loss now
+        return {
+            "intrinsic_rewards": error.detach()
+        }  # the policy must not train it, but neither does the loss now
 
     def compute_self_supervised_loss(self, *, learner, module_id, config, batch, fwd_out, **kwargs):
         loss = fwd_out["intrinsic_rewards"].mean()

@@ -13,7 +13,7 @@ from flax import linen, nnx
 from modules.latent_world_model import LatentWorldModel
 
 from self_supervised_loss import Learner, MetricsLogger, SelfSupervisedLossAPI
-from self_supervised_loss.metrics import Reduce
+from self_supervised_loss._metrics import Reduce
 
 OBS_SIZE, NUM_ACTIONS = 4, 2
 
@@ -22,11 +22,19 @@ class PredictsNextObs(SelfSupervisedLossAPI[jax.Array]):
     """The loss of all three modules below, which predict the next observation from the present one."""
 
     def compute_self_supervised_loss(
-        self, *, learner: Any, module_id: str, batch: dict[str, Any], fwd_out: dict[str, jax.Array], **kwargs: Any
+        self,
+        *,
+        learner: Any,
+        module_id: str,
+        batch: dict[str, Any],
+        fwd_out: dict[str, jax.Array],
+        **kwargs: Any,
     ) -> jax.Array:
         loss = jnp.square(fwd_out["predicted_new_obs"] - batch["new_obs"]).mean()
         learner.metrics.log_value((module_id, "loss"), loss)
-        learner.metrics.log_dict({"root": jnp.sqrt(loss), "large": loss > 1.0}, key=module_id, reduce="max")
+        learner.metrics.log_dict(
+            {"root": jnp.sqrt(loss), "large": loss > 1.0}, key=module_id, reduce="max"
+        )
         return loss * kwargs.get("scale", 1.0)
 
 
@@ -64,7 +72,11 @@ class Case(NamedTuple):
 
 def nnx_case() -> Case:
     graph, params = nnx.split(NNXModel(nnx.Rngs(0)))
-    return Case(params, lambda params: nnx.merge(graph, params), lambda params, obs: nnx.merge(graph, params)(obs))
+    return Case(
+        params,
+        lambda params: nnx.merge(graph, params),
+        lambda params, obs: nnx.merge(graph, params)(obs),
+    )
 
 
 def linen_case() -> Case:
@@ -76,11 +88,15 @@ def linen_case() -> Case:
 def equinox_case() -> Case:
     params, static = eqx.partition(EquinoxModel(jax.random.key(0)), eqx.is_array)
     return Case(
-        params, lambda params: eqx.combine(params, static), lambda params, obs: eqx.combine(params, static)(obs)
+        params,
+        lambda params: eqx.combine(params, static),
+        lambda params, obs: eqx.combine(params, static)(obs),
     )
 
 
-each_case = pytest.mark.parametrize("case", [nnx_case(), linen_case(), equinox_case()], ids=["nnx", "linen", "equinox"])
+each_case = pytest.mark.parametrize(
+    "case", [nnx_case(), linen_case(), equinox_case()], ids=["nnx", "linen", "equinox"]
+)
 
 
 @pytest.fixture(autouse=True)
@@ -113,8 +129,12 @@ def direct(case: Case) -> Callable[..., tuple[jax.Array, dict[str, Any]]]:
     """Returns the same without a learner."""
 
     def loss_and_metrics(params: Any, batch: dict[str, Any]) -> tuple[jax.Array, dict[str, Any]]:
-        loss = jnp.square(case.forward(params, batch["obs"])["predicted_new_obs"] - batch["new_obs"]).mean()
-        return loss, {"model": {"loss": loss, "root": jnp.sqrt(loss), "large": jnp.int32(loss > 1.0)}}
+        loss = jnp.square(
+            case.forward(params, batch["obs"])["predicted_new_obs"] - batch["new_obs"]
+        ).mean()
+        return loss, {
+            "model": {"loss": loss, "root": jnp.sqrt(loss), "large": jnp.int32(loss > 1.0)}
+        }
 
     return loss_and_metrics
 
@@ -134,7 +154,9 @@ TRANSFORMATIONS: dict[str, Callable[..., Any]] = {
 
 @each_case
 @pytest.mark.parametrize("transform", TRANSFORMATIONS.values(), ids=TRANSFORMATIONS.keys())
-def test_a_transformed_dispatch_equals_the_direct_computation(case: Case, transform: Callable[..., Any]) -> None:
+def test_a_transformed_dispatch_equals_the_direct_computation(
+    case: Case, transform: Callable[..., Any]
+) -> None:
     batch = make_batch(3, 8)  # three batches for vmap, and otherwise a larger one
 
     result = transform(dispatched(case))(case.params, batch)
@@ -148,7 +170,10 @@ def test_dispatch_adds_no_operation_to_those_of_the_module(case: Case) -> None:
     def without_dispatch(params: Any, batch: dict[str, Any]) -> tuple[jax.Array, dict[str, Any]]:
         learner = Learner[jax.Array](module={})
         loss = case.bind(params).compute_self_supervised_loss(
-            learner=learner, module_id="model", batch=batch, fwd_out=case.forward(params, batch["obs"])
+            learner=learner,
+            module_id="model",
+            batch=batch,
+            fwd_out=case.forward(params, batch["obs"]),
         )
         return loss, learner.metrics.reduce()
 
@@ -163,15 +188,21 @@ def test_modules_train_beside_one_another_and_get_what_else_the_step_passes() ->
     @jax.jit
     @jax.grad
     def gradients(params: dict[str, Any], scale: float) -> jax.Array:
-        learner = Learner[jax.Array](module={name: case.bind(params[name]) for name, case in cases.items()})
+        learner = Learner[jax.Array](
+            module={name: case.bind(params[name]) for name, case in cases.items()}
+        )
         fwd_out = {name: case.forward(params[name], batch["obs"]) for name, case in cases.items()}
-        losses = learner.compute_losses(fwd_out=fwd_out, batch=dict.fromkeys(cases, batch), scale=scale)
+        losses = learner.compute_losses(
+            fwd_out=fwd_out, batch=dict.fromkeys(cases, batch), scale=scale
+        )
         return sum(losses.values(), start=jnp.zeros(()))
 
     all_gradients = gradients({name: case.params for name, case in cases.items()}, 0.5)
 
     for name, case in cases.items():
-        alone = jax.grad(lambda params, case=case: 0.5 * direct(case)(params, batch)[0])(case.params)
+        alone = jax.grad(lambda params, case=case: 0.5 * direct(case)(params, batch)[0])(
+            case.params
+        )
         jax.tree.map(assert_close, all_gradients[name], alone)
 
 
@@ -184,10 +215,14 @@ REDUCED: dict[Reduce, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-@pytest.mark.parametrize("transform", [jax.jit, lambda function: jax.vmap(function, in_axes=1)], ids=["jit", "vmap"])
+@pytest.mark.parametrize(
+    "transform", [jax.jit, lambda function: jax.vmap(function, in_axes=1)], ids=["jit", "vmap"]
+)
 @pytest.mark.parametrize("window", [None, 2])
 @pytest.mark.parametrize("reduce", REDUCED)
-def test_every_way_to_reduce_can_be_traced(reduce: Reduce, window: int | None, transform: Callable[..., Any]) -> None:
+def test_every_way_to_reduce_can_be_traced(
+    reduce: Reduce, window: int | None, transform: Callable[..., Any]
+) -> None:
     def log(values: jax.Array) -> dict[str, Any]:
         metrics = MetricsLogger()
         for value in values:
@@ -219,14 +254,18 @@ def test_a_step_of_the_world_model_lowers_its_loss() -> None:
 
     def loss_and_metrics(model: LatentWorldModel) -> tuple[jax.Array, dict[str, Any]]:
         learner = Learner[jax.Array](module={"world_model": model})
-        losses = learner.compute_losses(fwd_out={"world_model": model(batch)}, batch={"world_model": batch})
+        losses = learner.compute_losses(
+            fwd_out={"world_model": model(batch)}, batch={"world_model": batch}
+        )
         return losses["world_model"], learner.metrics.reduce()
 
     @nnx.jit
     def step(model: LatentWorldModel) -> tuple[jax.Array, dict[str, Any]]:
         result, gradients = nnx.value_and_grad(loss_and_metrics, has_aux=True)(model)
         _, params = nnx.split(model)
-        nnx.update(model, jax.tree.map(lambda param, gradient: param - 0.1 * gradient, params, gradients))
+        nnx.update(
+            model, jax.tree.map(lambda param, gradient: param - 0.1 * gradient, params, gradients)
+        )
         return result
 
     loss, metrics = step(model)

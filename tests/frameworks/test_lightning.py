@@ -18,7 +18,9 @@ OBS_SIZE, NUM_ACTIONS, BATCH_SIZE, NUM_EPOCHS = 4, 3, 8, 2
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers"),
     # Lightning 2.6 makes use of what torch 2.13 is going to change.
-    pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning"
+    ),
 ]
 
 
@@ -32,7 +34,9 @@ class Policy(nn.Linear):
 class ImitationWithCuriosity(Learner[torch.Tensor], LightningModule):
     def __init__(self) -> None:
         super().__init__(
-            module=nn.ModuleDict({"policy": Policy(OBS_SIZE, NUM_ACTIONS), "icm": ICM(OBS_SIZE, NUM_ACTIONS)})
+            module=nn.ModuleDict(
+                {"policy": Policy(OBS_SIZE, NUM_ACTIONS), "icm": ICM(OBS_SIZE, NUM_ACTIONS)}
+            )
         )
 
     def compute_loss_for_module(
@@ -60,7 +64,11 @@ def learner() -> ImitationWithCuriosity:
 def batches() -> DataLoader[dict[str, torch.Tensor]]:
     torch.manual_seed(1)
     transitions = [
-        {"obs": torch.randn(OBS_SIZE), "new_obs": torch.randn(OBS_SIZE), "actions": torch.randint(NUM_ACTIONS, ())}
+        {
+            "obs": torch.randn(OBS_SIZE),
+            "new_obs": torch.randn(OBS_SIZE),
+            "actions": torch.randint(NUM_ACTIONS, ()),
+        }
         for _ in range(4 * BATCH_SIZE)
     ]
     return DataLoader(transitions, batch_size=BATCH_SIZE)  # type: ignore[arg-type]
@@ -87,10 +95,16 @@ def test_the_trainer_takes_the_steps_of_a_loop_by_hand(
     optimizer = torch.optim.SGD([*policy.parameters(), *icm.parameters()], lr=0.1)
     for batch in [*batches] * NUM_EPOCHS:
         icm_loss = icm.compute_self_supervised_loss(
-            learner=Learner(module={}), module_id="icm", config=None, batch=batch, fwd_out=icm(batch)
+            learner=Learner(module={}),
+            module_id="icm",
+            config=None,
+            batch=batch,
+            fwd_out=icm(batch),
         )
         optimizer.zero_grad()
-        (nn.functional.cross_entropy(policy(batch)["logits"], batch["actions"]) + icm_loss).backward()
+        (
+            nn.functional.cross_entropy(policy(batch)["logits"], batch["actions"]) + icm_loss
+        ).backward()
         optimizer.step()
     before = copy.deepcopy(learner.state_dict())
 

@@ -1,4 +1,5 @@
-"""The modules to copy learn from what the loss mask counts alone, and take batches with a time dimension."""
+"""The modules to copy learn from what the loss mask counts alone, and take batches with a time
+dimension."""
 
 from collections.abc import Callable
 from typing import Any
@@ -45,12 +46,19 @@ def torch_outcome(module: nn.Module, batch: dict[str, torch.Tensor]) -> list[np.
     """Returns the loss, its gradients and what was logged."""
     learner = Learner[torch.Tensor](module={"m": module})
     loss = learner.compute_losses(fwd_out={"m": module(batch)}, batch={"m": batch})["m"]
-    gradients = torch.autograd.grad(loss, [param for param in module.parameters() if param.requires_grad])
-    return [value.detach().numpy() for value in (loss, *gradients, *learner.metrics.reduce()["m"].values())]
+    gradients = torch.autograd.grad(
+        loss, [param for param in module.parameters() if param.requires_grad]
+    )
+    return [
+        value.detach().numpy()
+        for value in (loss, *gradients, *learner.metrics.reduce()["m"].values())
+    ]
 
 
 def jax_outcome(module: LatentWorldModel, batch: dict[str, torch.Tensor]) -> list[np.ndarray]:
-    def loss_and_metrics(module: LatentWorldModel, data: dict[str, jax.Array]) -> tuple[jax.Array, Any]:
+    def loss_and_metrics(
+        module: LatentWorldModel, data: dict[str, jax.Array]
+    ) -> tuple[jax.Array, Any]:
         learner = Learner[jax.Array](module={"m": module})
         loss = learner.compute_losses(fwd_out={"m": module(data)}, batch={"m": data})["m"]
         return loss, learner.metrics.reduce()["m"]
@@ -67,7 +75,9 @@ MODULES = [
     (lambda: LatentWorldModel(OBS_SIZE, NUM_ACTIONS, rngs=nnx.Rngs(0)), jax_outcome),
 ]
 every_module = pytest.mark.parametrize(
-    ("make", "outcome"), MODULES, ids=["actor_critic", "icm", "rnd", "self_prediction", "latent_world_model"]
+    ("make", "outcome"),
+    MODULES,
+    ids=["actor_critic", "icm", "rnd", "self_prediction", "latent_world_model"],
 )
 Outcome = Callable[[Any, dict[str, torch.Tensor]], list[np.ndarray]]
 
@@ -80,7 +90,9 @@ def assert_same(outcome: list[np.ndarray], other: list[np.ndarray]) -> None:
 
 @every_module
 @pytest.mark.parametrize("shape", [(B,), (B, T)], ids=str)
-def test_masked_rows_count_for_nothing(make: Callable[[], Any], outcome: Outcome, shape: tuple[int, ...]) -> None:
+def test_masked_rows_count_for_nothing(
+    make: Callable[[], Any], outcome: Outcome, shape: tuple[int, ...]
+) -> None:
     module, batch = make(), batch_of(shape)
     mask = batch["loss_mask"]
     counted = {name: column[mask] for name, column in batch.items() if name != "loss_mask"}
@@ -99,7 +111,10 @@ def test_time_steps_count_like_rows(make: Callable[[], Any], outcome: Outcome) -
     module, batch = make(), batch_of((B, T))
     del batch["loss_mask"]
 
-    assert_same(outcome(module, batch), outcome(module, {name: c.flatten(0, 1) for name, c in batch.items()}))
+    assert_same(
+        outcome(module, batch),
+        outcome(module, {name: c.flatten(0, 1) for name, c in batch.items()}),
+    )
 
 
 @every_module
@@ -118,7 +133,9 @@ def test_a_batch_without_a_row_that_counts_teaches_nothing(
 
 @pytest.mark.parametrize("make", [make for make, outcome in MODULES if outcome is torch_outcome])
 @pytest.mark.parametrize("shape", [(B,), (B, T)], ids=str)
-def test_the_contract_holds_with_a_mask_and_with_time(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+def test_the_contract_holds_with_a_mask_and_with_time(
+    make: Callable[[], nn.Module], shape: tuple[int, ...]
+) -> None:
     module, batch = make(), batch_of(shape)
     check_module(module, batch=batch, fwd_out=module(batch)).backward()
 

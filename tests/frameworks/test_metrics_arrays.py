@@ -1,4 +1,5 @@
-"""Arrays of NumPy, JAX and torch in the logger: their types, their copies, and what does not go together."""
+"""Arrays of NumPy, JAX and torch in the logger: their types, their copies, and what does not go
+together."""
 
 import gc
 import weakref
@@ -12,7 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from self_supervised_loss import MetricsLogger
-from self_supervised_loss.metrics import Reduce
+from self_supervised_loss._metrics import Reduce
 
 SETTINGS = [{"reduce": reduce} for reduce in get_args(Reduce)] + [
     {"reduce": reduce, "window": 3} for reduce in get_args(Reduce) if reduce != "ema"
@@ -26,7 +27,9 @@ def to_torch(array: Any) -> torch.Tensor:
     return torch.tensor(array)
 
 
-each_framework = pytest.mark.parametrize("to_array", [np.array, jnp.array, to_torch], ids=["numpy", "jax", "torch"])
+each_framework = pytest.mark.parametrize(
+    "to_array", [np.array, jnp.array, to_torch], ids=["numpy", "jax", "torch"]
+)
 
 
 @each_framework
@@ -34,7 +37,11 @@ each_framework = pytest.mark.parametrize("to_array", [np.array, jnp.array, to_to
     ("dtype", "values", "expected"),
     [
         (np.uint8, [200, 100], {"mean": 150, "sum": 300, "min": 100, "max": 200, "item": 100}),
-        (np.bool_, [True, False, True, True], {"mean": 0.75, "sum": 3, "min": 0, "max": 1, "item": 1}),
+        (
+            np.bool_,
+            [True, False, True, True],
+            {"mean": 0.75, "sum": 3, "min": 0, "max": 1, "item": 1},
+        ),
         (np.float16, [1] * 3000, {"mean": 1, "sum": 3000, "min": 1, "max": 1, "item": 1}),
         (np.float16, [40_000, 60_000] * 10, {"mean": 50_000}),
         (ml_dtypes.bfloat16, [1] * 3000, {"mean": 1, "sum": 3000, "min": 1, "max": 1, "item": 1}),
@@ -44,7 +51,11 @@ each_framework = pytest.mark.parametrize("to_array", [np.array, jnp.array, to_to
 )
 @pytest.mark.parametrize("window", [None, 5000])
 def test_small_types_neither_overflow_nor_stop_growing(
-    to_array: Any, dtype: Any, values: list[float], expected: dict[Reduce, float], window: int | None
+    to_array: Any,
+    dtype: Any,
+    values: list[float],
+    expected: dict[Reduce, float],
+    window: int | None,
 ) -> None:
     for reduce, result in expected.items():
         metrics = MetricsLogger()
@@ -54,9 +65,13 @@ def test_small_types_neither_overflow_nor_stop_growing(
 
 
 @pytest.mark.parametrize("to_array", [np.array, to_torch], ids=["numpy", "torch"])
-@pytest.mark.parametrize(("dtype", "value"), [(np.int32, 2**31 - 1), (np.int64, 2**24 + 1), (np.int64, 2**40 + 1)])
+@pytest.mark.parametrize(
+    ("dtype", "value"), [(np.int32, 2**31 - 1), (np.int64, 2**24 + 1), (np.int64, 2**40 + 1)]
+)
 @pytest.mark.parametrize("setting", [{}, {"window": 5}, {"reduce": "sum"}], ids=str)
-def test_means_and_sums_of_integers_are_exact(setting: Any, dtype: Any, value: int, to_array: Any) -> None:
+def test_means_and_sums_of_integers_are_exact(
+    setting: Any, dtype: Any, value: int, to_array: Any
+) -> None:
     metrics = MetricsLogger()
     for _ in range(3):
         metrics.log_value("steps", to_array(np.array(value, dtype=dtype)), **setting)
@@ -82,7 +97,9 @@ def test_a_moving_average_of_integers_is_exact_beyond_single_precision(to_array:
 
 @each_setting
 @each_framework
-def test_what_is_logged_and_what_is_peeked_can_be_changed_in_place(to_array: Any, setting: dict[str, Any]) -> None:
+def test_what_is_logged_and_what_is_peeked_can_be_changed_in_place(
+    to_array: Any, setting: dict[str, Any]
+) -> None:
     metrics = MetricsLogger()
     logged = to_array(np.array([1.0, 2.0], dtype=np.float32))
     metrics.log_value("value", logged, **setting)
@@ -90,7 +107,12 @@ def test_what_is_logged_and_what_is_peeked_can_be_changed_in_place(to_array: Any
     logged *= 10
     peeked = metrics.peek("value")
     peeked /= 10
-    assert before.tolist() == metrics.peek("value").tolist() == metrics.reduce()["value"].tolist() == [1.0, 2.0]
+    assert (
+        before.tolist()
+        == metrics.peek("value").tolist()
+        == metrics.reduce()["value"].tolist()
+        == [1.0, 2.0]
+    )
 
 
 @each_framework
@@ -104,7 +126,9 @@ def test_a_reduced_moving_average_can_be_changed_in_place(to_array: Any) -> None
 
 @pytest.mark.parametrize("setting", [s for s in SETTINGS if s != {"reduce": "item"}], ids=str)
 @each_framework
-def test_a_value_of_another_shape_is_refused_with_its_key(to_array: Any, setting: dict[str, Any]) -> None:
+def test_a_value_of_another_shape_is_refused_with_its_key(
+    to_array: Any, setting: dict[str, Any]
+) -> None:
     metrics = MetricsLogger()
     metrics.log_value("other", 1.0)
     metrics.log_value(("icm", "error"), to_array(np.ones(2)), **setting)
@@ -117,12 +141,17 @@ def test_a_value_of_another_shape_is_refused_with_its_key(to_array: Any, setting
     assert reduced["icm"]["error"].tolist() == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("to_array", [np.asarray, jnp.asarray, torch.tensor], ids=["numpy", "jax", "torch"])
+@pytest.mark.parametrize(
+    "to_array", [np.asarray, jnp.asarray, torch.tensor], ids=["numpy", "jax", "torch"]
+)
 @pytest.mark.parametrize("turn", [1, -1], ids=["the number first", "the array first"])
 @pytest.mark.parametrize(
-    ("reduce", "expected"), [("mean", [1.5, 2.5]), ("sum", [3, 5]), ("min", [1, 2]), ("max", [2, 3])]
+    ("reduce", "expected"),
+    [("mean", [1.5, 2.5]), ("sum", [3, 5]), ("min", [1, 2]), ("max", [2, 3])],
 )
-def test_a_number_and_an_array_go_together(reduce: Reduce, expected: list[float], turn: int, to_array: Any) -> None:
+def test_a_number_and_an_array_go_together(
+    reduce: Reduce, expected: list[float], turn: int, to_array: Any
+) -> None:
     metrics = MetricsLogger()
     for value in [2.0, to_array([1.0, 3.0])][::turn]:
         metrics.log_value("value", value, reduce=reduce)
@@ -159,7 +188,9 @@ class Kernels(TorchDispatchMode):
         super().__init__()
         self.names: list[str] = []
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         if "detach" not in str(function):
             self.names.append(str(function))
         return function(*args, **(kwargs or {}))
@@ -167,7 +198,9 @@ class Kernels(TorchDispatchMode):
 
 @pytest.mark.parametrize("setting", [s for s in SETTINGS if s["reduce"] != "ema"], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int32])
-def test_a_value_after_the_first_takes_one_kernel(dtype: torch.dtype, setting: dict[str, Any]) -> None:
+def test_a_value_after_the_first_takes_one_kernel(
+    dtype: torch.dtype, setting: dict[str, Any]
+) -> None:
     metrics = MetricsLogger()
     loss = torch.ones((), dtype=dtype)
     metrics.log_value("loss", loss, **setting)
@@ -201,11 +234,15 @@ def test_logging_a_loss_does_not_keep_its_graph(setting: dict[str, Any]) -> None
 
 @each_setting
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool])
-def test_logging_and_reducing_never_wait_for_the_device(dtype: torch.dtype, setting: dict[str, Any]) -> None:
+def test_logging_and_reducing_never_wait_for_the_device(
+    dtype: torch.dtype, setting: dict[str, Any]
+) -> None:
     metrics = MetricsLogger()
     for _ in range(4):
         metrics.log_value("value", torch.zeros((), dtype=dtype, device="meta"), **setting)
-        metrics.log_dict({"value": torch.zeros((), dtype=dtype, device="meta")}, key="dict", **setting)
+        metrics.log_dict(
+            {"value": torch.zeros((), dtype=dtype, device="meta")}, key="dict", **setting
+        )
 
     # Tensors on the meta device have no data: whatever asks for it fails.
     assert metrics.peek("value").device.type == "meta"

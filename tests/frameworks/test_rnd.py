@@ -1,4 +1,5 @@
-"""The module of Random Network Distillation learns with its predictor alone, and tires of what it has seen."""
+"""The module of Random Network Distillation learns with its predictor alone, and tires of what it
+has seen."""
 
 import torch
 from modules.rnd import RND

@@ -30,7 +30,9 @@ def batch() -> dict[str, torch.Tensor]:
     }
 
 
-def loss_and_metrics(module: SelfPrediction, **fwd_out: torch.Tensor) -> tuple[float, dict[str, Any]]:
+def loss_and_metrics(
+    module: SelfPrediction, **fwd_out: torch.Tensor
+) -> tuple[float, dict[str, Any]]:
     learner = Learner[torch.Tensor](module={"spr": module})
     loss = learner.compute_losses(fwd_out={"spr": fwd_out}, batch={"spr": {}})["spr"]
     return loss.item(), learner.metrics.reduce()["spr"]
@@ -47,7 +49,9 @@ def test_it_keeps_the_contract_and_trains_all_but_its_target(
 
 
 @pytest.mark.parametrize(("factor", "loss"), [(1.0, 0.0), (3.0, 0.0), (-2.0, 2.0)])
-def test_the_loss_compares_directions_and_not_lengths(module: SelfPrediction, factor: float, loss: float) -> None:
+def test_the_loss_compares_directions_and_not_lengths(
+    module: SelfPrediction, factor: float, loss: float
+) -> None:
     targets = torch.randn(16, 32)
 
     computed, metrics = loss_and_metrics(
@@ -64,12 +68,16 @@ def test_a_collapse_shows_in_the_variance_of_the_latents(module: SelfPrediction)
     latents[:, 0] = torch.tensor([0.0, 2.0])
     projections = torch.ones(2, 32)
 
-    _, metrics = loss_and_metrics(module, latents=latents, predictions=projections, targets=projections)
+    _, metrics = loss_and_metrics(
+        module, latents=latents, predictions=projections, targets=projections
+    )
 
     assert metrics["latent_variance"] == 2 / LATENT_SIZE
 
 
-def test_the_encoder_is_shared_and_the_target_is_a_copy(module: SelfPrediction, batch: dict[str, torch.Tensor]) -> None:
+def test_the_encoder_is_shared_and_the_target_is_a_copy(
+    module: SelfPrediction, batch: dict[str, torch.Tensor]
+) -> None:
     before = module(batch)
     nn.init.zeros_(module.encoder.weight)
     after = module(batch)

@@ -40,13 +40,17 @@ def test_the_loss_and_the_gradients_are_those_of_a_dict(kind: str) -> None:
     expected = learner.compute_losses(fwd_out={"icm": icm(as_dict)}, batch={"icm": as_dict})["icm"]
     logged = learner.metrics.reduce()
     fwd_out = TensorDict({"icm": TensorDict(icm(data), [BATCH_SIZE])})
-    losses = learner.compute_losses(fwd_out=fwd_out, batch=TensorDict({"icm": data, "policy": data}))
+    losses = learner.compute_losses(
+        fwd_out=fwd_out, batch=TensorDict({"icm": data, "policy": data})
+    )
 
     assert list(losses) == ["icm"]
     assert torch.equal(losses["icm"], expected)
     parameters = list(icm.parameters())
     for gradient, as_expected in zip(
-        torch.autograd.grad(losses["icm"], parameters), torch.autograd.grad(expected, parameters), strict=True
+        torch.autograd.grad(losses["icm"], parameters),
+        torch.autograd.grad(expected, parameters),
+        strict=True,
     ):
         assert torch.equal(gradient, as_expected)
     assert learner.metrics.reduce() == logged
@@ -62,7 +66,9 @@ def test_an_id_that_a_tensordict_lacks_is_named() -> None:
     assert "'icm' is in fwd_out but not in batch, which has ['policy']" in str(raised.value)
     with pytest.raises(KeyError) as raised:
         learner.compute_losses(fwd_out=TensorDict({"rnd": {}}), batch=TensorDict({"rnd": data}))
-    assert "'rnd' is in fwd_out but not in module, which has ['icm', ('icm', 'extra')]" in str(raised.value)
+    assert "'rnd' is in fwd_out but not in module, which has ['icm', ('icm', 'extra')]" in str(
+        raised.value
+    )
     assert learner.metrics.reduce() == {}
 
 
@@ -72,12 +78,19 @@ def test_a_column_that_a_tensordict_lacks_is_named_with_the_module() -> None:
     fwd_out = icm(data)
     del data["actions"]
     with pytest.raises(KeyError, match="actions") as raised:
-        Learner(module={"icm": icm}).compute_losses(fwd_out={"icm": fwd_out}, batch=TensorDict({"icm": data}))
-    assert getattr(raised.value, "__notes__", []) == ["while computing the loss of module 'icm' (ICM)"]
+        Learner(module={"icm": icm}).compute_losses(
+            fwd_out={"icm": fwd_out}, batch=TensorDict({"icm": data})
+        )
+    assert getattr(raised.value, "__notes__", []) == [
+        "while computing the loss of module 'icm' (ICM)"
+    ]
 
 
 def test_a_tensordict_is_logged_like_the_dict_it_holds() -> None:
-    values = {"loss": torch.tensor(1.0, requires_grad=True), "terms": {"forward": torch.tensor(2.0)}}
+    values = {
+        "loss": torch.tensor(1.0, requires_grad=True),
+        "terms": {"forward": torch.tensor(2.0)},
+    }
     metrics = MetricsLogger()
     metrics.log_dict(TensorDict(values), key="icm")
     metrics.log_dict({"nested": TensorDict(values)})
@@ -86,7 +99,9 @@ def test_a_tensordict_is_logged_like_the_dict_it_holds() -> None:
     assert metrics.reduce() == {"icm": expected, "nested": expected}
 
 
-@pytest.mark.parametrize("good", [torch.tensor(1.0), torch.tensor([1.0, 2.0])], ids=["scalar", "vector"])
+@pytest.mark.parametrize(
+    "good", [torch.tensor(1.0), torch.tensor([1.0, 2.0])], ids=["scalar", "vector"]
+)
 def test_what_cannot_be_logged_leaves_the_metrics_as_they_were(good: torch.Tensor) -> None:
     metrics = MetricsLogger()
     metrics.log_dict({"good": good})

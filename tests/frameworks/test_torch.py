@@ -13,9 +13,12 @@ OBS_SIZE, NUM_ACTIONS = 4, 3
 
 
 class PolicyLearner(Learner[torch.Tensor]):
-    """Has the loss of a policy that brings none, an `nn.Linear` from observations to the logits of actions."""
+    """Has the loss of a policy that brings none, an `nn.Linear` from observations to the logits of
+    actions."""
 
-    def compute_loss_for_module(self, *, batch: dict[str, Any], fwd_out: dict[str, Any], **kwargs: Any) -> torch.Tensor:
+    def compute_loss_for_module(
+        self, *, batch: dict[str, Any], fwd_out: dict[str, Any], **kwargs: Any
+    ) -> torch.Tensor:
         return nn.functional.cross_entropy(fwd_out["logits"], batch["actions"])
 
 
@@ -28,14 +31,19 @@ def transitions(batch_size: int) -> dict[str, torch.Tensor]:
 
 
 def compute_losses(learner: Learner, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    fwd_out = {"policy": {"logits": learner.module["policy"](batch["obs"])}, "icm": learner.module["icm"](batch)}
+    fwd_out = {
+        "policy": {"logits": learner.module["policy"](batch["obs"])},
+        "icm": learner.module["icm"](batch),
+    }
     return learner.compute_losses(fwd_out=fwd_out, batch={"policy": batch, "icm": batch})
 
 
 @pytest.fixture
 def modules() -> nn.ModuleDict:
     torch.manual_seed(0)
-    return nn.ModuleDict({"policy": nn.Linear(OBS_SIZE, NUM_ACTIONS), "icm": ICM(OBS_SIZE, NUM_ACTIONS)})
+    return nn.ModuleDict(
+        {"policy": nn.Linear(OBS_SIZE, NUM_ACTIONS), "icm": ICM(OBS_SIZE, NUM_ACTIONS)}
+    )
 
 
 def test_the_gradients_are_those_of_the_losses_computed_by_hand(modules: nn.ModuleDict) -> None:
@@ -45,7 +53,10 @@ def test_the_gradients_are_those_of_the_losses_computed_by_hand(modules: nn.Modu
     by_hand = {
         "policy": nn.functional.cross_entropy(policy(batch["obs"]), batch["actions"]),
         "icm": 0.2 * judged["intrinsic_rewards"].mean()
-        + 0.8 * nn.functional.cross_entropy(judged["action_logits"], batch["actions"], reduction="none").mean(),
+        + 0.8
+        * nn.functional.cross_entropy(
+            judged["action_logits"], batch["actions"], reduction="none"
+        ).mean(),
     }
     expected = torch.autograd.grad(sum(by_hand.values()), list(modules.parameters()))
 
@@ -102,7 +113,9 @@ class ModuleFirst(nn.Module, PolicyLearner):
 
 
 @pytest.mark.parametrize("learner_class", [LearnerFirst, ModuleFirst])
-def test_a_learner_mixed_into_an_nn_module_has_the_parameters(learner_class: Any, modules: nn.ModuleDict) -> None:
+def test_a_learner_mixed_into_an_nn_module_has_the_parameters(
+    learner_class: Any, modules: nn.ModuleDict
+) -> None:
     learner = learner_class(module=modules)
     assert [*learner.parameters()] == [*modules.parameters()]
     assert [*learner.state_dict()] == [f"module.{name}" for name in modules.state_dict()]
@@ -125,7 +138,9 @@ class TwoTerms(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         features = self.encoder(batch["obs"])
         return {"features": features, "prediction": self.head(features.detach())}
 
-    def compute_self_supervised_loss(self, *, fwd_out: dict[str, torch.Tensor], **kwargs: Any) -> torch.Tensor:
+    def compute_self_supervised_loss(
+        self, *, fwd_out: dict[str, torch.Tensor], **kwargs: Any
+    ) -> torch.Tensor:
         return sum(self.terms(fwd_out), start=torch.zeros(()))
 
     def terms(self, fwd_out: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,5 @@
-"""`torch.compile(fullgraph=True)`: graph breaks are errors, and so are more than eight recompilations."""
+"""`torch.compile(fullgraph=True)`: graph breaks are errors, and so are more than eight
+recompilations."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, get_args
@@ -10,7 +11,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from self_supervised_loss import Learner, MetricsLogger, SelfSupervisedLossAPI
-from self_supervised_loss.metrics import Reduce
+from self_supervised_loss._metrics import Reduce
 
 OBS_SIZE, NUM_ACTIONS, NUM_CALLS = 4, 3, 20
 
@@ -30,12 +31,20 @@ class LogsEverything(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         return {"prediction": self.net(batch["obs"])}
 
     def compute_self_supervised_loss(
-        self, *, learner: Any, module_id: str, batch: dict[str, Any], fwd_out: dict[str, torch.Tensor], **kwargs: Any
+        self,
+        *,
+        learner: Any,
+        module_id: str,
+        batch: dict[str, Any],
+        fwd_out: dict[str, torch.Tensor],
+        **kwargs: Any,
     ) -> torch.Tensor:
         loss = fwd_out["prediction"].square().mean()
         for setting in SETTINGS:
             learner.metrics.log_value((module_id, str(setting)), fwd_out["prediction"], **setting)
-            learner.metrics.log_dict({"half": loss.half(), "large": loss > 0.5}, key=str(setting), **setting)
+            learner.metrics.log_dict(
+                {"half": loss.half(), "large": loss > 0.5}, key=str(setting), **setting
+            )
         return loss * kwargs["scale"]
 
 
@@ -43,7 +52,12 @@ class PolicyLearner(Learner[torch.Tensor]):
     """Has the loss of a policy that brings none."""
 
     def compute_loss_for_module(
-        self, *, module_id: str, batch: dict[str, Any], fwd_out: dict[str, torch.Tensor], **kwargs: Any
+        self,
+        *,
+        module_id: str,
+        batch: dict[str, Any],
+        fwd_out: dict[str, torch.Tensor],
+        **kwargs: Any,
     ) -> torch.Tensor:
         loss = nn.functional.cross_entropy(fwd_out["logits"], batch["actions"]) * kwargs["scale"]
         self.metrics.log_value((module_id, "loss"), loss)
@@ -65,7 +79,9 @@ def make_learner() -> PolicyLearner:
     return PolicyLearner(module=nn.ModuleDict(modules))
 
 
-def compute_losses(learner: PolicyLearner, batch: dict[str, Any], scale: float) -> dict[str, torch.Tensor]:
+def compute_losses(
+    learner: PolicyLearner, batch: dict[str, Any], scale: float
+) -> dict[str, torch.Tensor]:
     fwd_out = {module_id: module(batch) for module_id, module in learner.module.items()}
     return learner.compute_losses(fwd_out=fwd_out, batch=dict.fromkeys(fwd_out, batch), scale=scale)
 
@@ -157,7 +173,9 @@ def test_reduce_takes_part_in_the_graph(place: Callable[..., Any]) -> None:
 @each_place
 def test_constants_are_logged_without_recompiling(place: Callable[..., Any]) -> None:
     # All but those where a number that runs would be a new constant, each time: log a tensor there.
-    settings = [setting for setting in SETTINGS if setting not in ({"reduce": "mean"}, {"reduce": "sum"})]
+    settings = [
+        setting for setting in SETTINGS if setting not in ({"reduce": "mean"}, {"reduce": "sum"})
+    ]
 
     def log(metrics: MetricsLogger, x: torch.Tensor) -> torch.Tensor:
         for setting in settings:
@@ -176,7 +194,9 @@ def test_constants_are_logged_without_recompiling(place: Callable[..., Any]) -> 
 
 @pytest.mark.parametrize("place", [as_argument, in_a_closure])
 @pytest.mark.parametrize("reduce", ["min", "max", "sum", "item"])
-def test_a_changing_batch_size_is_logged_without_recompiling(place: Callable[..., Any], reduce: Reduce) -> None:
+def test_a_changing_batch_size_is_logged_without_recompiling(
+    place: Callable[..., Any], reduce: Reduce
+) -> None:
     def log(metrics: MetricsLogger, x: torch.Tensor) -> torch.Tensor:
         metrics.log_value("batch_size", x.shape[0], reduce=reduce)
         return x + 1
@@ -217,14 +237,19 @@ def test_a_logger_that_was_used_in_eager_mode_goes_on_in_a_graph() -> None:
         compiled(torch.tensor(float(value)))
     log(metrics, torch.tensor(100.0))
     numbers = [*range(1, 2 + NUM_CALLS), 100]
-    assert metrics.reduce() == {"loss": sum(numbers) / len(numbers), "recent": (numbers[-1] + numbers[-2]) / 2}
+    assert metrics.reduce() == {
+        "loss": sum(numbers) / len(numbers),
+        "recent": (numbers[-1] + numbers[-2]) / 2,
+    }
 
 
 # Errors
 
 
 class Fails(Policy, SelfSupervisedLossAPI[torch.Tensor]):
-    def compute_self_supervised_loss(self, *, fwd_out: Any, config: str, **kwargs: Any) -> torch.Tensor:
+    def compute_self_supervised_loss(
+        self, *, fwd_out: Any, config: str, **kwargs: Any
+    ) -> torch.Tensor:
         if config == "KeyError":
             return fwd_out["typo"]
         if config == "ZeroDivisionError":
@@ -237,7 +262,10 @@ class Fails(Policy, SelfSupervisedLossAPI[torch.Tensor]):
     [
         ("KeyError('typo')", 'return fwd_out["typo"]'),
         ("ValueError('out of order')", 'raise ValueError("out of order")'),
-        ("ZeroDivisionError('integer division or modulo by zero')", 'return fwd_out["logits"].sum() / (1 // 0)'),
+        (
+            "ZeroDivisionError('integer division or modulo by zero')",
+            'return fwd_out["logits"].sum() / (1 // 0)',
+        ),
     ],
 )
 def test_the_error_of_a_loss_shows_with_its_line(error: str, line: str) -> None:
@@ -285,7 +313,9 @@ def test_vmap_reduces_each_row_by_itself() -> None:
     rows = torch.tensor([[1.0, 4.0, 2.0], [7.0, 1.0, 0.0]])
     expected = [log_and_reduce(row) for row in rows]
     reduced = torch.func.vmap(log_and_reduce)(rows)
-    torch.testing.assert_close(reduced, {key: torch.stack([row[key] for row in expected]) for key in reduced})
+    torch.testing.assert_close(
+        reduced, {key: torch.stack([row[key] for row in expected]) for key in reduced}
+    )
 
 
 @pytest.mark.parametrize("strict", [False, True])

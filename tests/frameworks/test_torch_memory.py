@@ -1,4 +1,5 @@
-"""What a long run of losses leaves in memory. It runs in a process of its own, whose peak no other test has raised."""
+"""What a long run of losses leaves in memory. It runs in a process of its own, whose peak no other
+test has raised."""
 
 import os
 import resource
@@ -28,7 +29,9 @@ def train_a_large_net(num_losses: int) -> None:
     learner = SelfPredictionLearner(module={"net": net})
     batch = {"obs": torch.randn(32, 316)}
     for _ in range(num_losses):
-        losses = learner.compute_losses(fwd_out={"net": {"prediction": net(batch["obs"])}}, batch={"net": batch})
+        losses = learner.compute_losses(
+            fwd_out={"net": {"prediction": net(batch["obs"])}}, batch={"net": batch}
+        )
         optimizer.zero_grad()
         losses["net"].backward()
         optimizer.step()
@@ -37,7 +40,9 @@ def train_a_large_net(num_losses: int) -> None:
 def test_2000_losses_of_a_net_with_100_000_parameters_leave_nothing_in_memory() -> None:
     program = [sys.executable, __file__]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    output = subprocess.run(program, env=environment, check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(
+        program, env=environment, check=True, capture_output=True, text=True
+    ).stdout
 
     peak_after_100, peak_after_2000 = map(int, output.split())
     assert peak_after_2000 < 1.03 * peak_after_100

@@ -57,8 +57,12 @@ WRAPPERS: dict[str, Callable[[nn.Module], Any]] = {
     "torch.compile": compiled,
     "module.compile": compiled_in_place,
     "DistributedDataParallel": DistributedDataParallel,
-    "DistributedDataParallel around torch.compile": lambda module: DistributedDataParallel(compiled(module)),
-    "torch.compile around DistributedDataParallel": lambda module: compiled(DistributedDataParallel(module)),
+    "DistributedDataParallel around torch.compile": lambda module: DistributedDataParallel(
+        compiled(module)
+    ),
+    "torch.compile around DistributedDataParallel": lambda module: compiled(
+        DistributedDataParallel(module)
+    ),
     "DataParallel": DataParallel,
     "FullyShardedDataParallel": first_fsdp,
     "AveragedModel": AveragedModel,
@@ -135,7 +139,13 @@ def loss_and_gradients(learner: Learner, batch: dict[str, torch.Tensor]) -> list
     loss.backward()
     gradients = [parameter.grad for parameter in learner.module["module"].parameters()]
     assert all(gradient.any() for gradient in gradients)
-    return [loss, *(gradient.full_tensor() if isinstance(gradient, DTensor) else gradient for gradient in gradients)]
+    return [
+        loss,
+        *(
+            gradient.full_tensor() if isinstance(gradient, DTensor) else gradient
+            for gradient in gradients
+        ),
+    ]
 
 
 @each_wrapper
@@ -160,7 +170,9 @@ def test_a_wrapped_module_without_a_loss_gets_that_of_the_learner(
 
 
 @each_wrapper
-def test_the_class_that_lacks_a_loss_is_named_and_not_its_wrapper(wrap: Callable[[nn.Module], Any]) -> None:
+def test_the_class_that_lacks_a_loss_is_named_and_not_its_wrapper(
+    wrap: Callable[[nn.Module], Any],
+) -> None:
     learner = Learner[torch.Tensor](module={"module": wrap(make_policy())})
 
     with pytest.raises(NotImplementedError, match=r"module 'module' \(\w*Policy\)"):
@@ -236,7 +248,9 @@ def test_unwrapping_ends_at_a_module_that_unwraps_to_itself(batch: dict[str, tor
 
 
 class WrapperWithItsOwnLoss(Unwrappable, SelfSupervisedLossAPI[torch.Tensor]):
-    def compute_self_supervised_loss(self, *, fwd_out: dict[str, torch.Tensor], **kwargs: Any) -> torch.Tensor:
+    def compute_self_supervised_loss(
+        self, *, fwd_out: dict[str, torch.Tensor], **kwargs: Any
+    ) -> torch.Tensor:
         return fwd_out["intrinsic_rewards"].sum()
 
 
@@ -247,7 +261,9 @@ def test_the_outermost_loss_counts(batch: dict[str, torch.Tensor]) -> None:
     assert torch.equal(compute_loss(learner, batch), wrapper(batch)["intrinsic_rewards"].sum())
 
 
-@pytest.mark.parametrize("wrap", [*WRAPPERS.values(), Unwrappable], ids=[*WRAPPERS, "a wrapper of one's own"])
+@pytest.mark.parametrize(
+    "wrap", [*WRAPPERS.values(), Unwrappable], ids=[*WRAPPERS, "a wrapper of one's own"]
+)
 def test_wrappers_are_looked_through_inside_a_graph(
     wrap: Callable[[nn.Module], Any], batch: dict[str, torch.Tensor]
 ) -> None:
@@ -260,7 +276,13 @@ def test_wrappers_are_looked_through_inside_a_graph(
     assert losses == learner.compute_losses(fwd_out=fwd_out, batch={"module": batch})
 
 
-@pytest.mark.parametrize("wrap", [DistributedDataParallel, compiled, fabric], ids=["DDP", "torch.compile", "Fabric"])
-def test_a_wrapper_around_all_modules_is_answered_with_wrap_each_module(wrap: Callable[[nn.Module], Any]) -> None:
-    with pytest.raises(TypeError, match="Wrap each module in it, not the ModuleDict of all modules"):
+@pytest.mark.parametrize(
+    "wrap", [DistributedDataParallel, compiled, fabric], ids=["DDP", "torch.compile", "Fabric"]
+)
+def test_a_wrapper_around_all_modules_is_answered_with_wrap_each_module(
+    wrap: Callable[[nn.Module], Any],
+) -> None:
+    with pytest.raises(
+        TypeError, match="Wrap each module in it, not the ModuleDict of all modules"
+    ):
         Learner[torch.Tensor](module=wrap(nn.ModuleDict({"icm": make_icm()})))

@@ -1,4 +1,5 @@
-"""Data-parallel torch without Ray: two processes, each with half of the batch, take the step of one with all of it."""
+"""Data-parallel torch without Ray: two processes, each with half of the batch, take the step of one
+with all of it."""
 
 import gc
 import os
@@ -49,16 +50,23 @@ def compute_loss(learner: Learner[torch.Tensor], batch: dict[str, torch.Tensor])
 
 
 def gradients(module: nn.Module) -> list[torch.Tensor]:
-    with FullyShardedDataParallel.summon_full_params(module, with_grads=True):  # puts shards together, if there are any
-        return [parameter.grad.clone() for parameter in module.parameters()]  # fails where there is none
+    with FullyShardedDataParallel.summon_full_params(
+        module, with_grads=True
+    ):  # puts shards together, if there are any
+        return [
+            parameter.grad.clone() for parameter in module.parameters()
+        ]  # fails where there is none
 
 
 def run_process(wrapper: str, rank: int, folder: Path) -> None:
     """Saves what this process computes on its part of the batch."""
-    distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=NUM_PROCESSES)
+    distributed.init_process_group(
+        "gloo", f"file://{folder}/rendezvous", rank=rank, world_size=NUM_PROCESSES
+    )
     batch = {column: rows.chunk(NUM_PROCESSES)[rank] for column, rows in make_batch().items()}
     torch.save(loss_and_gradients(wrapper, batch), folder / f"{rank}.pt")
-    gc.collect()  # A DDP module that outlives its process group may wait forever for the threads of the group.
+    # A DDP module that outlives its process group may wait forever for the threads of the group.
+    gc.collect()
     distributed.destroy_process_group()
 
 
@@ -70,7 +78,9 @@ def loss_and_gradients(wrapper: str, batch: dict[str, torch.Tensor]) -> dict[str
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_two_processes_average_to_the_gradients_of_one_on_the_whole_batch(wrapper: str, tmp_path: Path) -> None:
+def test_two_processes_average_to_the_gradients_of_one_on_the_whole_batch(
+    wrapper: str, tmp_path: Path
+) -> None:
     icm = make_icm()
     loss = compute_loss(Learner(module={"icm": icm}), make_batch())
     loss.backward()

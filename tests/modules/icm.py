@@ -12,13 +12,20 @@ from self_supervised_loss import SelfSupervisedLossAPI
 class ICM(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
     """Rewards an agent for transitions that the module cannot predict yet.
 
-    A feature network is trained to tell which action led from one observation to the next (inverse model), so that it
-    learns what the agent can influence and ignores the rest. A forward model predicts the next features from the
-    present ones and the action. Its error is the intrinsic reward.
+    A feature network is trained to tell which action led from one observation to the next (inverse
+    model), so that it learns what the agent can influence and ignores the rest. A forward model
+    predicts the next features from the present ones and the action. Its error is the intrinsic
+    reward.
     """
 
     def __init__(
-        self, obs_size: int, num_actions: int, *, feature_size: int = 32, hidden_size: int = 64, beta: float = 0.2
+        self,
+        obs_size: int,
+        num_actions: int,
+        *,
+        feature_size: int = 32,
+        hidden_size: int = 64,
+        beta: float = 0.2,
     ) -> None:
         """Builds the three networks.
 
@@ -40,11 +47,13 @@ class ICM(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         """Judges transitions.
 
         Args:
-            batch: `"obs"` and `"new_obs"`, of shape `(B, obs_size)` or `(B, T, obs_size)`, and `"actions"`, integers
+            batch: `"obs"` and `"new_obs"`, of shape `(B, obs_size)` or `(B, T, obs_size)`, and
+            `"actions"`, integers
                 of shape `(B,)` or `(B, T)`.
 
         Returns:
-            `"intrinsic_rewards"`, of the shape of the actions, and `"action_logits"`, with `num_actions` behind it.
+            `"intrinsic_rewards"`, of the shape of the actions, and `"action_logits"`, with
+            `num_actions` behind it.
         """
         phi, next_phi = self.feature_net(batch["obs"]), self.feature_net(batch["new_obs"])
         actions = F.one_hot(batch["actions"].long(), self.num_actions).to(phi)
@@ -66,21 +75,29 @@ class ICM(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
     ) -> torch.Tensor:
         """Weighs the error of the forward model against that of the inverse model.
 
-        Where the batch has a `"loss_mask"`, of the shape of the actions, only what it counts is learnt from.
+        Where the batch has a `"loss_mask"`, of the shape of the actions, only what it counts is
+        learnt from.
         """
         logits, loss_mask = fwd_out["action_logits"].movedim(-1, 1), batch.get("loss_mask")
         forward_loss = _mean(fwd_out["intrinsic_rewards"], loss_mask)
-        inverse_loss = _mean(F.cross_entropy(logits, batch["actions"].long(), reduction="none"), loss_mask)
-        learner.metrics.log_dict({"forward_loss": forward_loss, "inverse_loss": inverse_loss}, key=module_id)
+        inverse_loss = _mean(
+            F.cross_entropy(logits, batch["actions"].long(), reduction="none"), loss_mask
+        )
+        learner.metrics.log_dict(
+            {"forward_loss": forward_loss, "inverse_loss": inverse_loss}, key=module_id
+        )
         return self.beta * forward_loss + (1 - self.beta) * inverse_loss
 
 
 def _mlp(in_size: int, hidden_size: int, out_size: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(in_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, out_size))
+    return nn.Sequential(
+        nn.Linear(in_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, out_size)
+    )
 
 
 def _mean(values: torch.Tensor, loss_mask: torch.Tensor | None) -> torch.Tensor:
-    """Averages over what the mask, if there is one, counts. It is False for padding and for artificial rows."""
+    """Averages over what the mask, if there is one, counts. It is False for padding and for
+    artificial rows."""
     if loss_mask is None:
         return values.mean()
     return torch.where(loss_mask, values, 0).sum() / loss_mask.sum().clamp(min=1)

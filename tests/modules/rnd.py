@@ -11,8 +11,10 @@ from self_supervised_loss import SelfSupervisedLossAPI
 class RND(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
     """Rewards an agent for reaching observations that are new to the module.
 
-    A target network turns an observation into features. It is random and never trained. A predictor is trained to
-    give the same features. Its error is the intrinsic reward: large for what it has seldom been trained on.
+    A target network turns an observation into features. It is random and never trained. A predictor
+    is trained to give the same features. Its error is the intrinsic reward: large for what it has
+    seldom been
+    trained on.
     """
 
     def __init__(self, obs_size: int, *, feature_size: int = 32, hidden_size: int = 64) -> None:
@@ -42,7 +44,8 @@ class RND(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         """Judges the observations that transitions led to.
 
         Args:
-            batch: `"new_obs"`, of shape `(B, obs_size)` or `(B, T, obs_size)`. Observations of different scales are
+            batch: `"new_obs"`, of shape `(B, obs_size)` or `(B, T, obs_size)`. Observations of
+            different scales are
                 to be normalised.
 
         Returns:
@@ -63,7 +66,8 @@ class RND(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
     ) -> torch.Tensor:
         """Averages the errors of the predictor.
 
-        Where the batch has a `"loss_mask"`, of the shape of the rewards, only what it counts is learnt from.
+        Where the batch has a `"loss_mask"`, of the shape of the rewards, only what it counts is
+        learnt from.
         """
         predictor_loss = _mean(fwd_out["intrinsic_rewards"], batch.get("loss_mask"))
         learner.metrics.log_dict({"predictor_loss": predictor_loss}, key=module_id)
@@ -71,7 +75,8 @@ class RND(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
 
 
 def _mean(values: torch.Tensor, loss_mask: torch.Tensor | None) -> torch.Tensor:
-    """Averages over what the mask, if there is one, counts. It is False for padding and for artificial rows."""
+    """Averages over what the mask, if there is one, counts. It is False for padding and for
+    artificial rows."""
     if loss_mask is None:
         return values.mean()
     return torch.where(loss_mask, values, 0).sum() / loss_mask.sum().clamp(min=1)

@@ -26,11 +26,19 @@ from self_supervised_loss import Learner
 
 ONLINE = {
     "PPO": PPOConfig().training(train_batch_size_per_learner=64, minibatch_size=32, num_epochs=2),
-    "DQN": DQNConfig().training(train_batch_size_per_learner=32, num_steps_sampled_before_learning_starts=32),
+    "DQN": DQNConfig().training(
+        train_batch_size_per_learner=32, num_steps_sampled_before_learning_starts=32
+    ),
     "IMPALA": IMPALAConfig().training(train_batch_size_per_learner=100),
-    "APPO": APPOConfig().training(train_batch_size_per_learner=100, circular_buffer_iterations_per_batch=1),
-    "SAC": SACConfig().training(train_batch_size_per_learner=32, num_steps_sampled_before_learning_starts=32),
-    "TQC": TQCConfig().training(train_batch_size_per_learner=32, num_steps_sampled_before_learning_starts=32),
+    "APPO": APPOConfig().training(
+        train_batch_size_per_learner=100, circular_buffer_iterations_per_batch=1
+    ),
+    "SAC": SACConfig().training(
+        train_batch_size_per_learner=32, num_steps_sampled_before_learning_starts=32
+    ),
+    "TQC": TQCConfig().training(
+        train_batch_size_per_learner=32, num_steps_sampled_before_learning_starts=32
+    ),
 }
 OFFLINE = {
     "BC": BCConfig().training(train_batch_size_per_learner=32),
@@ -43,12 +51,20 @@ WITH_CRITIC = ("SAC", "TQC", "IQL", "CQL")
 
 
 def algorithm_config(name, *, num_learners=0, recorded=None):
-    """Returns the configuration of an algorithm that trains the module "rnd" and compares it with our `Learner`."""
+    """Returns the configuration of an algorithm that trains the module "rnd" and compares it with
+    our `Learner`."""
     env = "Pendulum-v1" if name in WITH_CRITIC else "CartPole-v1"
-    config = {**ONLINE, **OFFLINE}[name].copy(copy_frozen=False).environment(env).env_runners(num_env_runners=0)
+    config = (
+        {**ONLINE, **OFFLINE}[name]
+        .copy(copy_frozen=False)
+        .environment(env)
+        .env_runners(num_env_runners=0)
+    )
     if name in OFFLINE:
         spaces = gym.make(env)
-        config.environment(observation_space=spaces.observation_space, action_space=spaces.action_space)
+        config.environment(
+            observation_space=spaces.observation_space, action_space=spaces.action_space
+        )
         config.offline_data(
             input_=[str(recorded / env)],
             input_read_episodes=True,
@@ -58,14 +74,19 @@ def algorithm_config(name, *, num_learners=0, recorded=None):
     beside = ModulesBesideCritic if name in WITH_CRITIC else ModulesBeside
     specs = {
         DEFAULT_MODULE_ID: RLModuleSpec(model_config=DefaultModelConfig(fcnet_hiddens=[16])),
-        "rnd": RLModuleSpec(module_class=RNDRLModule, learner_only=True, model_config={"hidden_size": 16}),
+        "rnd": RLModuleSpec(
+            module_class=RNDRLModule, learner_only=True, model_config={"hidden_size": 16}
+        ),
     }
     return (
         config.learners(
             num_learners=num_learners,
-            # IMPALA passes a learner over that has more in flight, and the others wait for its gradients for ever.
+            # IMPALA passes a learner over that has more in flight, and the others wait for its
+            # gradients for ever.
             max_requests_in_flight_per_learner=1000,
-            learner_class=type("ComparedLearner", (Compared, beside, config.get_default_learner_class()), {}),
+            learner_class=type(
+                "ComparedLearner", (Compared, beside, config.get_default_learner_class()), {}
+            ),
             learner_connector=add_next_obs if name in WITHOUT_NEXT_OBS else None,
         )
         .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
@@ -75,7 +96,8 @@ def algorithm_config(name, *, num_learners=0, recorded=None):
 
 
 def record(env, directory):
-    """Lets RLlib record whole episodes of a policy that has learnt nothing. This needs `msgpack-numpy`."""
+    """Lets RLlib record whole episodes of a policy that has learnt nothing. This needs `msgpack-
+    numpy`."""
     config = (
         PPOConfig()
         .environment(env)
@@ -87,7 +109,8 @@ def record(env, directory):
 
 
 class Compared:
-    """Mixed into a learner of RLlib's: compares "rnd" in each minibatch with our `Learner`, bit by bit."""
+    """Mixed into a learner of RLlib's: compares "rnd" in each minibatch with our `Learner`, bit by
+    bit."""
 
     def compute_losses(self, *, fwd_out, batch):
         losses = super().compute_losses(fwd_out=fwd_out, batch=batch)
@@ -110,12 +133,15 @@ class Compared:
                 torch.distributed.all_reduce(ours)
             same &= torch.equal(gradients[self.get_param_ref(param)], ours)
         # Logged and not raised: IMPALA's algorithm would wait for a learner thread that has failed.
-        self.metrics.log_dict({"num_compared": 1, "num_different": not same}, key="rnd", reduce="sum")
+        self.metrics.log_dict(
+            {"num_compared": 1, "num_different": not same}, key="rnd", reduce="sum"
+        )
         return gradients
 
 
 def train_until_compared(algorithm):
-    """Trains until "rnd" has been updated, and returns what arrived of it. Asynchronous algorithms take their time."""
+    """Trains until "rnd" has been updated, and returns what arrived of it. Asynchronous algorithms
+    take their time."""
     while True:
         of_module = algorithm.train().get("learners", {}).get("rnd", {})
         if "num_compared" in of_module:
@@ -124,7 +150,8 @@ def train_until_compared(algorithm):
 
 @contextmanager
 def time_limit(seconds):
-    """Raises an error even out of `algorithm.train()`, which waits for ever for a learner thread that has failed."""
+    """Raises an error even out of `algorithm.train()`, which waits for ever for a learner thread
+    that has failed."""
 
     def fail(signal_number, frame):
         raise TimeoutError(f"RLlib did not answer within {seconds} seconds")
@@ -147,4 +174,7 @@ def equal_weights(algorithm):
 
 
 def weights_of_rnd(learner):
-    return {name: param.detach().clone() for name, param in learner.module["rnd"].unwrapped().named_parameters()}
+    return {
+        name: param.detach().clone()
+        for name, param in learner.module["rnd"].unwrapped().named_parameters()
+    }

@@ -1,4 +1,5 @@
-"""Modules that have a loss but do not implement the API, as if they came from somebody else's package."""
+"""Modules that have a loss but do not implement the API, as if they came from somebody else's
+package."""
 
 import torch
 from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI as RLlibAPI

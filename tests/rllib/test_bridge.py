@@ -12,7 +12,9 @@ from modules.icm_rl_module import ICMRLModule
 from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
 from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI as RLlibAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
-from ray.rllib.examples.rl_modules.classes.intrinsic_curiosity_model_rlm import IntrinsicCuriosityModel
+from ray.rllib.examples.rl_modules.classes.intrinsic_curiosity_model_rlm import (
+    IntrinsicCuriosityModel,
+)
 
 from self_supervised_loss import SelfSupervisedLossAPI
 
@@ -75,7 +77,8 @@ def test_a_class_registered_with_rllib_implements_our_api_even_if_registered_lat
     ],
 )
 def test_bases_may_come_in_any_order_and_twice(bases):
-    # Asked first, and so cached: register() would find an inheritance cycle in a class whose first base is our API.
+    # Asked first, and so cached: register() would find an inheritance cycle in a class whose first
+    # base is our API.
     assert issubclass(RLlibAPI, SelfSupervisedLossAPI)
 
     Module = type(TorchRLModule)("Module", bases, {})
@@ -113,18 +116,27 @@ def test_keywords_of_a_class_statement_reach_the_other_bases():
 
 def test_a_misspelled_method_stops_the_module_from_being_built():
     class Misspelled(TorchRLModule, SelfSupervisedLossAPI):
-        def compute_selfsupervised_loss(self, *, learner, module_id, config, batch, fwd_out, **kwargs):
+        def compute_selfsupervised_loss(
+            self, *, learner, module_id, config, batch, fwd_out, **kwargs
+        ):
             return fwd_out["loss"]
 
-    with pytest.raises(TypeError, match=r"abstract class Misspelled .*compute_self_supervised_loss"):
-        Misspelled(observation_space=gym.spaces.Box(-1, 1, (4,)), action_space=gym.spaces.Discrete(2), model_config={})
+    with pytest.raises(
+        TypeError, match=r"abstract class Misspelled .*compute_self_supervised_loss"
+    ):
+        Misspelled(
+            observation_space=gym.spaces.Box(-1, 1, (4,)),
+            action_space=gym.spaces.Discrete(2),
+            model_config={},
+        )
 
 
 DEFINE_BASE = """
     from self_supervised_loss import SelfSupervisedLossAPI
 
     class Base(SelfSupervisedLossAPI):
-        def compute_self_supervised_loss(self, *, learner, module_id, config, batch, fwd_out, **kwargs):
+        def compute_self_supervised_loss(self, *, learner, module_id, config, batch, fwd_out,
+        **kwargs):
             return fwd_out["loss"]
 
     assert not issubclass(dict, SelfSupervisedLossAPI)
@@ -132,7 +144,8 @@ DEFINE_BASE = """
 IMPORT_RLLIB = """
     from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI as RLlibAPI
     from ray.rllib.core.rl_module.torch import TorchRLModule
-    from ray.rllib.examples.rl_modules.classes.intrinsic_curiosity_model_rlm import IntrinsicCuriosityModel
+    from ray.rllib.examples.rl_modules.classes.intrinsic_curiosity_model_rlm import
+    IntrinsicCuriosityModel
 """
 CHECK = """
     class Module(TorchRLModule, Base):
@@ -168,7 +181,9 @@ RECEIVE = """
 
 def run(*parts, stdin=b""):
     script = "\n".join(textwrap.dedent(part) for part in parts)
-    return subprocess.run([sys.executable, "-c", script], input=stdin, stdout=subprocess.PIPE, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", script], input=stdin, stdout=subprocess.PIPE, check=True
+    ).stdout
 
 
 def test_our_package_may_be_imported_first():

@@ -8,7 +8,9 @@ from modules.actor_critic_rl_module import ActorCriticRLModule
 from modules.icm_rl_module import ICMRLModule
 from modules.rnd_rl_module import RNDRLModule
 from ray.rllib.algorithms.ppo import PPOConfig
-from ray.rllib.examples.rl_modules.classes.intrinsic_curiosity_model_rlm import IntrinsicCuriosityModel
+from ray.rllib.examples.rl_modules.classes.intrinsic_curiosity_model_rlm import (
+    IntrinsicCuriosityModel,
+)
 
 from self_supervised_loss.testing import check_module
 
@@ -22,7 +24,13 @@ CONFIG = PPOConfig().learners(learner_config_dict={"forward_loss_weight": 0.2})
 def transitions():
     obs, new_obs, actions = torch.randn(8, 4), torch.randn(8, 4), torch.randint(3, (8,))
     advantages, value_targets = torch.randn(8), torch.randn(8)
-    return dict(obs=obs, new_obs=new_obs, actions=actions, advantages=advantages, value_targets=value_targets)
+    return dict(
+        obs=obs,
+        new_obs=new_obs,
+        actions=actions,
+        advantages=advantages,
+        value_targets=value_targets,
+    )
 
 
 def test_rllibs_own_module_lacks_kwargs_and_nothing_else():
@@ -44,8 +52,12 @@ class WithKwargs(IntrinsicCuriosityModel):
         )
 
 
-@pytest.mark.parametrize("module_class", [WithKwargs, ICMRLModule, RNDRLModule, ActorCriticRLModule])
+@pytest.mark.parametrize(
+    "module_class", [WithKwargs, ICMRLModule, RNDRLModule, ActorCriticRLModule]
+)
 def test_an_rl_module_passes(module_class):
     module, batch = module_class(**SPACES, model_config={}), transitions()
     check_module(module, batch=batch, fwd_out=module.forward_train(batch), config=CONFIG).backward()
-    assert all((parameter.grad is not None) == parameter.requires_grad for parameter in module.parameters())
+    assert all(
+        (parameter.grad is not None) == parameter.requires_grad for parameter in module.parameters()
+    )

@@ -1,4 +1,5 @@
-"""Where RLlib by itself does not train a module beside the policy, and where a module cannot be asked for its loss."""
+"""Where RLlib by itself does not train a module beside the policy, and where a module cannot be
+asked for its loss."""
 
 import gymnasium as gym
 import numpy as np
@@ -22,7 +23,9 @@ from rllib.training import WARNINGS_OF_RAY, running
 pytestmark = WARNINGS_OF_RAY
 
 BOX = gym.spaces.Box(-1, 1, (4,), np.float32)
-RND = RLModuleSpec(module_class=RNDRLModule, observation_space=BOX, action_space=BOX, learner_only=True)
+RND = RLModuleSpec(
+    module_class=RNDRLModule, observation_space=BOX, action_space=BOX, learner_only=True
+)
 
 
 @pytest.mark.usefixtures("cluster")
@@ -52,7 +55,9 @@ def test_without_the_mix_in_the_sac_family_takes_each_module_for_a_policy(config
     assert_that_building_misses(missing, config)
 
 
-@pytest.mark.filterwarnings("ignore:.*WARN:UserWarning")  # it makes environments when it is imported
+@pytest.mark.filterwarnings(
+    "ignore:.*WARN:UserWarning"
+)  # it makes environments when it is imported
 def test_dreamerv3_takes_each_module_for_one_with_a_world_model():
     from ray.rllib.algorithms.dreamerv3 import DreamerV3Config
 
@@ -62,7 +67,9 @@ def test_dreamerv3_takes_each_module_for_one_with_a_world_model():
 def assert_that_building_misses(attribute, config):
     spec = MultiRLModuleSpec(rl_module_specs={"rnd": RND})
     learner = config.get_default_learner_class()(config=config, module_spec=spec)
-    with pytest.raises(AttributeError, match=f"'RNDRLModule' object has no attribute '{attribute}'"):
+    with pytest.raises(
+        AttributeError, match=f"'RNDRLModule' object has no attribute '{attribute}'"
+    ):
         learner.build()
 
 

@@ -11,7 +11,9 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.examples.algorithms.classes.maml_lr_meta_learner import MAMLTorchMetaLearner
-from ray.rllib.examples.rl_modules.classes.intrinsic_curiosity_model_rlm import IntrinsicCuriosityModel
+from ray.rllib.examples.rl_modules.classes.intrinsic_curiosity_model_rlm import (
+    IntrinsicCuriosityModel,
+)
 from ray.rllib.offline.offline_evaluation_runner import OfflineEvaluationRunner
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger as RLlibMetricsLogger
 
@@ -30,7 +32,9 @@ def ppo_config():
 
 
 def meta_config():
-    return DifferentiableAlgorithmConfig().learners(learner_config_dict={"forward_loss_weight": 0.2})
+    return DifferentiableAlgorithmConfig().learners(
+        learner_config_dict={"forward_loss_weight": 0.2}
+    )
 
 
 def override(config):
@@ -71,7 +75,11 @@ def outcome(compute_losses, caller, batch, **kwargs):
     losses = compute_losses(fwd_out=caller.module.forward_train(batch), batch=batch, **kwargs)
     params = [param for module_id in MODULE_IDS for param in caller.module[module_id].parameters()]
     logged = [caller.metrics.peek((module_id, name)) for module_id in MODULE_IDS for name in LOGGED]
-    return [*losses.values(), *torch.autograd.grad(sum(losses.values()), params), *map(torch.as_tensor, logged)]
+    return [
+        *losses.values(),
+        *torch.autograd.grad(sum(losses.values()), params),
+        *map(torch.as_tensor, logged),
+    ]
 
 
 def assert_same_as_ours(outcome_of_rllib, rllib, batch, **kwargs):
@@ -88,8 +96,17 @@ def assert_same_as_ours(outcome_of_rllib, rllib, batch, **kwargs):
     "model_config",
     [
         {},
-        {"feature_dim": 8, "feature_net_hiddens": (), "inverse_net_hiddens": (), "forward_net_hiddens": ()},
-        {"feature_net_hiddens": (32, 16), "feature_net_activation": "relu", "inverse_net_activation": "tanh"},
+        {
+            "feature_dim": 8,
+            "feature_net_hiddens": (),
+            "inverse_net_hiddens": (),
+            "forward_net_hiddens": (),
+        },
+        {
+            "feature_net_hiddens": (32, 16),
+            "feature_net_activation": "relu",
+            "inverse_net_activation": "tanh",
+        },
     ],
     ids=["default", "linear", "deep"],
 )
@@ -118,7 +135,9 @@ def test_overrides_for_one_module_reach_its_loss():
 
 @every_seed
 @every_shape
-@pytest.mark.parametrize("model_config", [{}, {"feature_size": 3, "hidden_size": 5, "beta": 0.9}], ids=str)
+@pytest.mark.parametrize(
+    "model_config", [{}, {"feature_size": 3, "hidden_size": 5, "beta": 0.9}], ids=str
+)
 class TestOurModule:
     def test_in_rllibs_learner(self, seed, shape, model_config):
         torch.manual_seed(seed)
@@ -135,7 +154,9 @@ class TestOurModule:
         batch = random_batch(shape)
         extras = {"others_loss_per_module": [{"icm": torch.tensor(1.0)}]}
 
-        assert_same_as_ours(outcome(rllib.compute_losses, rllib, batch, **extras), rllib, batch, **extras)
+        assert_same_as_ours(
+            outcome(rllib.compute_losses, rllib, batch, **extras), rllib, batch, **extras
+        )
 
     def test_in_rllibs_offline_evaluation(self, seed, shape, model_config):
         torch.manual_seed(seed)

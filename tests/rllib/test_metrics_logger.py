@@ -1,4 +1,5 @@
-"""Our `MetricsLogger` and RLlib's give the same numbers, but for the two differences that are meant."""
+"""Our `MetricsLogger` and RLlib's give the same numbers, but for the two differences that are
+meant."""
 
 import math
 from typing import Any
@@ -12,7 +13,11 @@ from self_supervised_loss import MetricsLogger
 # Every setting that both have.
 SETTINGS: list[dict[str, Any]] = [
     *({"reduce": reduce} for reduce in ("mean", "min", "max", "sum", "ema", "item")),
-    *({"reduce": reduce, "window": window} for reduce in ("mean", "min", "max", "sum") for window in (1, 2, 5)),
+    *(
+        {"reduce": reduce, "window": window}
+        for reduce in ("mean", "min", "max", "sum")
+        for window in (1, 2, 5)
+    ),
     *({"reduce": "ema", "ema_coeff": ema_coeff} for ema_coeff in (0.1, 0.5)),
 ]
 REPORTS = [[1.0, 4.0, -2.0], [3.0], [0.5, 0.25, 8.0, 2.0, 1.0, 7.0], [2.0, 2.0]]
@@ -22,16 +27,24 @@ def number(value: Any) -> float:
     return float(torch.as_tensor(value).detach())  # RLlib's mean keeps the graph
 
 
-@pytest.mark.parametrize("make", [float, torch.tensor, lambda value: torch.tensor(value, requires_grad=True)])
+@pytest.mark.parametrize(
+    "make", [float, torch.tensor, lambda value: torch.tensor(value, requires_grad=True)]
+)
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
-def test_the_same_values_give_the_same_numbers_report_by_report(setting: dict[str, Any], make: Any) -> None:
+def test_the_same_values_give_the_same_numbers_report_by_report(
+    setting: dict[str, Any], make: Any
+) -> None:
     ours, rllib = MetricsLogger(), RLlibMetricsLogger()
     for values in REPORTS:
         for value in values:
             for logger in (ours, rllib):
                 logger.log_value(("icm", "loss"), make(value), **setting)
-        assert number(ours.peek(("icm", "loss"))) == pytest.approx(number(rllib.peek(("icm", "loss"))))
-        assert number(ours.reduce()["icm"]["loss"]) == pytest.approx(number(rllib.reduce(compile=True)["icm"]["loss"]))
+        assert number(ours.peek(("icm", "loss"))) == pytest.approx(
+            number(rllib.peek(("icm", "loss")))
+        )
+        assert number(ours.reduce()["icm"]["loss"]) == pytest.approx(
+            number(rllib.reduce(compile=True)["icm"]["loss"])
+        )
 
 
 def test_a_dict_gives_the_same_numbers_by_default() -> None:
@@ -39,7 +52,11 @@ def test_a_dict_gives_the_same_numbers_by_default() -> None:
     for value in (1.0, 4.0):
         for logger in (ours, rllib):
             logger.log_dict({"loss": value, "terms": {"error": -value}}, key="icm")
-    assert ours.reduce() == rllib.reduce(compile=True) == {"icm": {"loss": 2.5, "terms": {"error": -2.5}}}
+    assert (
+        ours.reduce()
+        == rllib.reduce(compile=True)
+        == {"icm": {"loss": 2.5, "terms": {"error": -2.5}}}
+    )
 
 
 def test_without_a_reduce_ours_logs_a_mean_and_rllibs_a_moving_average() -> None:

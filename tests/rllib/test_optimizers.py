@@ -1,4 +1,5 @@
-"""Two optimizers on one module, which returns the sum of two terms: each gets the gradient of its own."""
+"""Two optimizers on one module, which returns the sum of two terms: each gets the gradient of its
+own."""
 
 from typing import Any
 
@@ -23,7 +24,9 @@ class TwoTerms(TorchRLModule, SelfSupervisedLossAPI[torch.Tensor]):
         features = self.encoder(batch["obs"])
         return {"features": features, "prediction": self.head(features.detach())}
 
-    def compute_self_supervised_loss(self, *, fwd_out: dict[str, torch.Tensor], **kwargs: Any) -> torch.Tensor:
+    def compute_self_supervised_loss(
+        self, *, fwd_out: dict[str, torch.Tensor], **kwargs: Any
+    ) -> torch.Tensor:
         first, second = self.terms(fwd_out)
         return first + second
 
@@ -38,7 +41,11 @@ class TwoOptimizersLearner(PPOTorchLearner):
             parameters = [*getattr(module, name).parameters()]
             optimizer = torch.optim.SGD(parameters, lr=1.0)
             self.register_optimizer(
-                module_id=module_id, optimizer_name=name, optimizer=optimizer, params=parameters, lr_or_lr_schedule=1.0
+                module_id=module_id,
+                optimizer_name=name,
+                optimizer=optimizer,
+                params=parameters,
+                lr_or_lr_schedule=1.0,
             )
 
 
@@ -50,13 +57,17 @@ def test_each_of_two_optimizers_gets_the_gradient_of_its_own_term() -> None:
         action_space=gym.spaces.Discrete(2),
     )
     learner = TwoOptimizersLearner(
-        config=PPOConfig().training(grad_clip=None), module_spec=MultiRLModuleSpec(rl_module_specs={"m": spec})
+        config=PPOConfig().training(grad_clip=None),
+        module_spec=MultiRLModuleSpec(rl_module_specs={"m": spec}),
     )
     learner.build()
     module, batch = learner.module["m"], {"obs": torch.randn(16, 4)}
     parts = module.encoder, module.head
     expected = [
-        [parameter - gradient for parameter, gradient in zip(part.parameters(), gradients, strict=True)]
+        [
+            parameter - gradient
+            for parameter, gradient in zip(part.parameters(), gradients, strict=True)
+        ]
         for part, gradients in (
             (part, torch.autograd.grad(term, [*part.parameters()]))
             for part, term in zip(parts, module.terms(module.forward_train(batch)), strict=True)

@@ -33,7 +33,10 @@ def ppo_config(num_learners=0):
         .env_runners(num_env_runners=0, num_envs_per_env_runner=8)
         .learners(num_learners=num_learners)
         .training(
-            train_batch_size_per_learner=1024 // num_shares, minibatch_size=64 // num_shares, num_epochs=1, lr=3e-3
+            train_batch_size_per_learner=1024 // num_shares,
+            minibatch_size=64 // num_shares,
+            num_epochs=1,
+            lr=3e-3,
         )
         .debugging(seed=0)
     )
@@ -45,9 +48,13 @@ def test_a_policy_with_all_of_its_loss_in_the_module_learns_under_ppo(num_learne
     config.rl_module(rl_module_spec=RLModuleSpec(module_class=ActorCriticRLModule))
     with running(config.build_algo()) as algorithm:
         first, *_, last = [algorithm.train() for _ in range(6)]
-        weights, *others = all_learners(algorithm, lambda learner: learner.module[DEFAULT_MODULE_ID].get_state())
+        weights, *others = all_learners(
+            algorithm, lambda learner: learner.module[DEFAULT_MODULE_ID].get_state()
+        )
 
-    assert last["env_runners"]["episode_return_mean"] > 2 * first["env_runners"]["episode_return_mean"]
+    assert (
+        last["env_runners"]["episode_return_mean"] > 2 * first["env_runners"]["episode_return_mean"]
+    )
     assert {"policy_loss", "vf_loss", "entropy"} < last["learners"][DEFAULT_MODULE_ID].keys()
     assert "mean_kl_loss" not in last["learners"][DEFAULT_MODULE_ID]  # PPO's own loss would log it
     assert len(others) == max(0, num_learners - 1)
@@ -60,10 +67,15 @@ def test_the_same_policy_learns_in_our_learner():
     batch = {"obs": torch.randn(32, 4), "actions": torch.randint(2, (32,))}
     batch |= {"advantages": 2.0 * batch["actions"] - 1, "value_targets": batch["obs"].sum(dim=-1)}
     check_module(policy, batch=batch, fwd_out=policy(batch))
-    learner, optimizer = Learner(module={"policy": policy}), torch.optim.Adam(policy.parameters(), lr=1e-2)
+    learner, optimizer = (
+        Learner(module={"policy": policy}),
+        torch.optim.Adam(policy.parameters(), lr=1e-2),
+    )
 
     for _ in range(200):
-        loss = learner.compute_losses(fwd_out={"policy": policy(batch)}, batch={"policy": batch})["policy"]
+        loss = learner.compute_losses(fwd_out={"policy": policy(batch)}, batch={"policy": batch})[
+            "policy"
+        ]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -98,10 +110,14 @@ def test_two_policies_share_one_curiosity_module():
         .environment(MultiAgentCartPole, env_config={"num_agents": 2})
         .env_runners(num_envs_per_env_runner=1)
         .training(train_batch_size_per_learner=256, num_epochs=4)
-        .multi_agent(policies=policies, policy_mapping_fn=lambda agent_id, episode, **kwargs: f"p{agent_id}")
+        .multi_agent(
+            policies=policies, policy_mapping_fn=lambda agent_id, episode, **kwargs: f"p{agent_id}"
+        )
         .learners(learner_class=SharedCuriosity, learner_connector=add_next_obs)
         .rl_module(
-            rl_module_spec=MultiRLModuleSpec(rl_module_specs={"icm": icm, "p0": RLModuleSpec(), "p1": RLModuleSpec()})
+            rl_module_spec=MultiRLModuleSpec(
+                rl_module_specs={"icm": icm, "p0": RLModuleSpec(), "p1": RLModuleSpec()}
+            )
         )
     )
     with running(config.build_algo()) as algorithm:
@@ -122,13 +138,19 @@ class SeesShapes(ModulesBeside, PPOTorchLearner):
 
 @pytest.mark.parametrize("module_class", [ICMRLModule, RNDRLModule])
 def test_a_recurrent_policy_gives_padded_sequences(module_class):
-    recurrent = RLModuleSpec(model_config=DefaultModelConfig(use_lstm=True, lstm_cell_size=16, max_seq_len=8))
+    recurrent = RLModuleSpec(
+        model_config=DefaultModelConfig(use_lstm=True, lstm_cell_size=16, max_seq_len=8)
+    )
     beside = RLModuleSpec(module_class=module_class, learner_only=True)
     config = (
         ppo_config()
         .environment("CartPole-v1")
         .learners(learner_class=SeesShapes, learner_connector=add_next_obs)
-        .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs={DEFAULT_MODULE_ID: recurrent, "beside": beside}))
+        .rl_module(
+            rl_module_spec=MultiRLModuleSpec(
+                rl_module_specs={DEFAULT_MODULE_ID: recurrent, "beside": beside}
+            )
+        )
     )
     with running(config.build_algo()) as algorithm:
         first, *_, last = [algorithm.train()["learners"]["beside"] for _ in range(5)]
@@ -153,7 +175,9 @@ def test_rllibs_learner_for_curiosity_trains_the_module_with_and_without_the_mix
         )
         .training(num_steps_sampled_before_learning_starts=32, lr=1e-3)
         .rl_module(
-            rl_module_spec=MultiRLModuleSpec(rl_module_specs={DEFAULT_MODULE_ID: RLModuleSpec(), ICM_MODULE_ID: icm})
+            rl_module_spec=MultiRLModuleSpec(
+                rl_module_specs={DEFAULT_MODULE_ID: RLModuleSpec(), ICM_MODULE_ID: icm}
+            )
         )
         .reporting(min_sample_timesteps_per_iteration=100)
         .debugging(seed=0)

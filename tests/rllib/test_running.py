@@ -1,4 +1,5 @@
-"""What may happen around the training of a module: evaluation on recorded data, a lost process, a run by Tune."""
+"""What may happen around the training of a module: evaluation on recorded data, a lost process, a
+run by Tune."""
 
 import os
 import signal
@@ -33,7 +34,9 @@ class ComparedRunner(ModulesBesideOffline, OfflineEvaluationRunner):
 
 def test_offline_evaluation_evaluates_the_module_too(recorded):
     config = algorithm_config("BC", recorded=recorded).evaluation(
-        offline_evaluation_interval=1, offline_eval_batch_size_per_runner=32, offline_eval_runner_class=ComparedRunner
+        offline_evaluation_interval=1,
+        offline_eval_batch_size_per_runner=32,
+        offline_eval_runner_class=ComparedRunner,
     )
     with running(config.build_algo()) as algorithm:
         evaluated = algorithm.train()["evaluation"]["offline_eval_runners"]
@@ -73,10 +76,15 @@ def test_tune_trains_the_module_with_each_learning_rate(tmp_path):
     results = tune.Tuner(
         config.algo_class,
         param_space=config,
-        run_config=tune.RunConfig(stop={"training_iteration": 4}, storage_path=str(tmp_path), verbose=0),
+        run_config=tune.RunConfig(
+            stop={"training_iteration": 4}, storage_path=str(tmp_path), verbose=0
+        ),
     ).fit()
 
     assert not results.errors
     slow, fast = sorted(results, key=lambda result: result.config["lr"])
     assert slow.metrics["learners"]["rnd"]["num_compared"] > 0
-    assert fast.metrics["learners"]["rnd"]["total_loss"] < slow.metrics["learners"]["rnd"]["total_loss"]
+    assert (
+        fast.metrics["learners"]["rnd"]["total_loss"]
+        < slow.metrics["learners"]["rnd"]["total_loss"]
+    )

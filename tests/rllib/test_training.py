@@ -24,4 +24,6 @@ def test_ppo_trains_and_restores_a_module_of_the_main_program_on_two_learners(tm
 
 
 def run(program, *arguments):
-    subprocess.run([sys.executable, Path(__file__).with_name(program), *map(str, arguments)], check=True)
+    subprocess.run(
+        [sys.executable, Path(__file__).with_name(program), *map(str, arguments)], check=True
+    )

@@ -13,7 +13,10 @@ from ray.rllib.algorithms import Algorithm
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModule, RLModuleSpec
-from ray.rllib.examples.learners.classes.intrinsic_curiosity_learners import ICM_MODULE_ID, PPOTorchLearnerWithCuriosity
+from ray.rllib.examples.learners.classes.intrinsic_curiosity_learners import (
+    ICM_MODULE_ID,
+    PPOTorchLearnerWithCuriosity,
+)
 
 WARNINGS_OF_RAY = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
@@ -37,7 +40,9 @@ def ray_cluster():
 def ppo_with_curiosity(module_class, num_learners):
     specs = {
         DEFAULT_MODULE_ID: RLModuleSpec(),
-        ICM_MODULE_ID: RLModuleSpec(module_class=module_class, learner_only=True, model_config={"hidden_size": 32}),
+        ICM_MODULE_ID: RLModuleSpec(
+            module_class=module_class, learner_only=True, model_config={"hidden_size": 32}
+        ),
     }
     num_shares = max(1, num_learners)  # of each batch
     config = (
@@ -50,7 +55,10 @@ def ppo_with_curiosity(module_class, num_learners):
             learner_config_dict={"intrinsic_reward_coeff": 0.01, "forward_loss_weight": 0.2},
         )
         .training(
-            train_batch_size_per_learner=512 // num_shares, minibatch_size=64 // num_shares, num_epochs=4, lr=1e-3
+            train_batch_size_per_learner=512 // num_shares,
+            minibatch_size=64 // num_shares,
+            num_epochs=4,
+            lr=1e-3,
         )
         .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
         .debugging(seed=0)
@@ -59,9 +67,12 @@ def ppo_with_curiosity(module_class, num_learners):
 
 
 def check_training(module_class, num_learners, directory):
-    """Trains with the module, saves the algorithm, and keeps beside it what a restored one must have."""
+    """Trains with the module, saves the algorithm, and keeps beside it what a restored one must
+    have."""
     with running(ppo_with_curiosity(module_class, num_learners)) as algorithm:
-        assert all_learners(algorithm, runs_the_loss_of_the_shared_module) == [True] * max(1, num_learners)
+        assert all_learners(algorithm, runs_the_loss_of_the_shared_module) == [True] * max(
+            1, num_learners
+        )
 
         first, *_, last = [train(algorithm) for _ in range(6)]
         assert {"forward_loss", "inverse_loss"} < last.keys()
@@ -70,14 +81,20 @@ def check_training(module_class, num_learners, directory):
         trained, *others = all_learners(algorithm, weights)
         assert all(same(other, trained) for other in others)
         algorithm.save_to_path(directory / "checkpoint")
-        torch.save({"weights": trained, "half_loss": 0.5 * float(first["total_loss"])}, directory / "expected.pt")
+        torch.save(
+            {"weights": trained, "half_loss": 0.5 * float(first["total_loss"])},
+            directory / "expected.pt",
+        )
 
 
 def check_restored(directory):
-    """Restores what `check_training` saved, the module by itself and the algorithm, which trains on."""
+    """Restores what `check_training` saved, the module by itself and the algorithm, which trains
+    on."""
     checkpoint, expected = directory / "checkpoint", torch.load(directory / "expected.pt")
 
-    module = RLModule.from_checkpoint(checkpoint / "learner_group" / "learner" / "rl_module" / ICM_MODULE_ID)
+    module = RLModule.from_checkpoint(
+        checkpoint / "learner_group" / "learner" / "rl_module" / ICM_MODULE_ID
+    )
     assert same(module.state_dict(), expected["weights"])
 
     with running(Algorithm.from_checkpoint(checkpoint)) as restored:

@@ -42,12 +42,16 @@ class Borrower:
     def __init__(self, module: dict[str, nn.Module], config: Config) -> None:
         self.module, self.config, self.metrics = module, config, MetricsLogger()
 
-    def compute_loss_for_module(self, *, fwd_out: dict[str, torch.Tensor], **kwargs: Any) -> torch.Tensor:
+    def compute_loss_for_module(
+        self, *, fwd_out: dict[str, torch.Tensor], **kwargs: Any
+    ) -> torch.Tensor:
         return fwd_out["ratio"].mean()
 
 
 class Printer:
-    def log_value(self, key: str | tuple[str, ...], value: Any, *, window: int | None = None) -> None:
+    def log_value(
+        self, key: str | tuple[str, ...], value: Any, *, window: int | None = None
+    ) -> None:
         print(key, value, window)
 
     def log_dict(self, value_dict: dict[str, Any], *, key: str | None = None) -> None:
@@ -61,12 +65,16 @@ learner = PPOLearner(module=modules, config=Config())
 assert_type(learner.config, Config)
 
 ones = torch.ones(2)
-losses = learner.compute_losses(fwd_out={"policy": {"ratio": ones}}, batch={"policy": {"obs": ones}}, step=3)
+losses = learner.compute_losses(
+    fwd_out={"policy": {"ratio": ones}}, batch={"policy": {"obs": ones}}, step=3
+)
 assert_type(losses, dict[str, torch.Tensor])
 torch.autograd.backward([*losses.values()])
 
 assert_type(
-    Borrower(modules, Config()).compute_losses(fwd_out={"policy": {"ratio": ones}}, batch={"policy": {"obs": ones}}),
+    Borrower(modules, Config()).compute_losses(
+        fwd_out={"policy": {"ratio": ones}}, batch={"policy": {"obs": ones}}
+    ),
     dict[str, torch.Tensor],
 )
 Trainer(module=nn.ModuleDict(modules), config=Config()).parameters()
@@ -80,7 +88,10 @@ PPOLearner(module=nn.ModuleDict(modules))
 PPOLearner(module=modules, metrics=RLlibMetricsLogger())
 PPOLearner(module=modules, metrics=Printer()).metrics.flush()
 assert_type(Learner(module=modules, config=Config()).config, Config)
-assert_type(Learner[torch.Tensor](module=modules).compute_losses(fwd_out={}, batch={}), dict[str, torch.Tensor])
+assert_type(
+    Learner[torch.Tensor](module=modules).compute_losses(fwd_out={}, batch={}),
+    dict[str, torch.Tensor],
+)
 Learner(module=modules).compute_losses(fwd_out={}, batch={})
 
 metrics = MetricsLogger()

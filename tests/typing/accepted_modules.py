@@ -135,4 +135,6 @@ def isinstance_narrows_a_base_class(module: nn.Module) -> None:
 
 
 def loss_of(module: SelfSupervisedLossAPI[torch.Tensor]) -> torch.Tensor:
-    return module.compute_self_supervised_loss(learner=None, module_id="icm", config=None, batch={}, fwd_out={})
+    return module.compute_self_supervised_loss(
+        learner=None, module_id="icm", config=None, batch={}, fwd_out={}
+    )

@@ -11,7 +11,10 @@ import pytest
 
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
-READMES = ["README.md", "tests/examples/README.md"]  # not that of RLlib, which leaves most of its own API untyped
+READMES = [
+    "README.md",
+    "tests/examples/README.md",
+]  # not that of RLlib, which leaves most of its own API untyped
 PYRIGHT = {
     "typeCheckingMode": "strict",
     "extraPaths": [str(PROJECT / "tests"), str(PROJECT / "src")],
@@ -24,7 +27,9 @@ PYRIGHT = {
 @pytest.fixture(params=READMES)
 def program(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """The blocks of one README, as one program."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", (PROJECT / request.param).read_text(), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", (PROJECT / request.param).read_text(), re.DOTALL | re.MULTILINE
+    )
     assert blocks
     path = tmp_path / "program.py"
     path.write_text("\n".join(blocks))
@@ -44,10 +49,14 @@ def test_pyright_accepts_it(program: Path) -> None:
 def test_pyright_accepts_how_the_examples_override_methods(tmp_path: Path) -> None:
     shutil.copytree(PROJECT / "tests/examples", tmp_path, dirs_exist_ok=True)
     settings = {"typeCheckingMode": "off", "reportIncompatibleMethodOverride": "error"}
-    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings | {"extraPaths": PYRIGHT["extraPaths"]}))
+    (tmp_path / "pyrightconfig.json").write_text(
+        json.dumps(settings | {"extraPaths": PYRIGHT["extraPaths"]})
+    )
     run("pyright", f"--project={tmp_path}", f"--pythonpath={sys.executable}")
 
 
 def run(tool: str, *arguments: str) -> None:
-    process = subprocess.run([sys.executable, "-m", tool, *arguments], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.run(
+        [sys.executable, "-m", tool, *arguments], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+    )
     assert process.returncode == 0, process.stdout

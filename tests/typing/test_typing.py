@@ -1,4 +1,5 @@
-"""Type checkers in their strictest modes refuse the lines of this folder that are marked `# refused`, and no others."""
+"""Type checkers in their strictest modes refuse the lines of this folder that are marked `#
+refused`, and no others."""
 
 import json
 import os
@@ -21,25 +22,40 @@ REFUSED = {
 
 def test_mypy() -> None:
     output = run("mypy", f"--config-file={HERE / 'mypy.ini'}", "--output=json", str(HERE))
-    errors = [report for report in map(json.loads, output.splitlines()) if report["severity"] == "error"]
+    errors = [
+        report for report in map(json.loads, output.splitlines()) if report["severity"] == "error"
+    ]
     assert {(Path(error["file"]).name, error["line"]) for error in errors} == REFUSED
 
 
 def test_pyright() -> None:
     output = run("pyright", f"--project={HERE}", f"--pythonpath={sys.executable}", "--outputjson")
     reports = json.loads(output)["generalDiagnostics"]
-    assert {(Path(report["file"]).name, report["range"]["start"]["line"] + 1) for report in reports} == REFUSED
+    assert {
+        (Path(report["file"]).name, report["range"]["start"]["line"] + 1) for report in reports
+    } == REFUSED
 
 
 def test_ty() -> None:
-    output = run("ty", "check", "--error=all", f"--python={sys.executable}", "--output-format=gitlab", str(HERE))
+    output = run(
+        "ty",
+        "check",
+        "--error=all",
+        f"--python={sys.executable}",
+        "--output-format=gitlab",
+        str(HERE),
+    )
     places = [report["location"] for report in json.loads(output)]
-    assert {(Path(place["path"]).name, place["positions"]["begin"]["line"]) for place in places} == REFUSED
+    assert {
+        (Path(place["path"]).name, place["positions"]["begin"]["line"]) for place in places
+    } == REFUSED
 
 
 def test_pyrefly() -> None:
     interpreter = f"--python-interpreter-path={sys.executable}"
-    output = run("pyrefly", "check", "--preset=strict", interpreter, "--output-format=json", str(HERE))
+    output = run(
+        "pyrefly", "check", "--preset=strict", interpreter, "--output-format=json", str(HERE)
+    )
     reports = json.loads(output)["errors"]
     assert {(Path(report["path"]).name, report["line"]) for report in reports} == REFUSED
 
@@ -51,7 +67,9 @@ def test_the_wheel_is_typed_completely(tmp_path: Path, monkeypatch: pytest.Monke
     # Here pyright ignores --pythonpath, and looks where the first Python on the PATH does.
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    output = run("pyright", "--verifytypes=self_supervised_loss", "--ignoreexternal", "--outputjson")
+    output = run(
+        "pyright", "--verifytypes=self_supervised_loss", "--ignoreexternal", "--outputjson"
+    )
     report = json.loads(output)["typeCompleteness"]
     assert report["packageRootDirectory"] == str(tmp_path / "self_supervised_loss")
     assert report["completenessScore"] == 1

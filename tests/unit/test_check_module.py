@@ -23,7 +23,9 @@ def module_with(loss_method):
 def sentences_about(module, *, batch=None, fwd_out=None, **arguments):
     """The lines of the one error that lists all violations, without where they were raised."""
     with pytest.raises(AssertionError) as raised:
-        check_module(module, batch={} if batch is None else batch, fwd_out=fwd_out or {}, **arguments)
+        check_module(
+            module, batch={} if batch is None else batch, fwd_out=fwd_out or {}, **arguments
+        )
     title, *sentences = str(raised.value).splitlines()
     assert title == f"{type(module).__name__} breaks the contract of SelfSupervisedLossAPI:"
     return [re.sub(r" \(\S+\.py:\d+\)", "", sentence.removeprefix("- ")) for sentence in sentences]
@@ -39,7 +41,9 @@ class Sound(SelfSupervisedLossAPI):
         loss = sum((a - b) ** 2 for a, b in zip(fwd_out["prediction"], batch["obs"], strict=True))
         learner.metrics.log_value((module_id, "loss"), loss, window=1)
         learner.metrics.log_value(f"{module_id}/loss", loss)
-        learner.metrics.log_dict({"terms": {"error": loss}}, key=module_id, reduce="ema", ema_coeff=0.1)
+        learner.metrics.log_dict(
+            {"terms": {"error": loss}}, key=module_id, reduce="ema", ema_coeff=0.1
+        )
         return config["scale"] * loss
 
 
@@ -76,7 +80,12 @@ def test_a_registered_class_passes():
 )
 def test_parameters_that_are_not_torchs_are_left_alone(parameters):
     module_class = type(module_with(lambda self, **kwargs: 1.0))
-    assert check_module(type("Module", (module_class,), {"parameters": parameters})(), batch={}, fwd_out={}) == 1.0
+    assert (
+        check_module(
+            type("Module", (module_class,), {"parameters": parameters})(), batch={}, fwd_out={}
+        )
+        == 1.0
+    )
 
 
 def test_a_decorator_that_drops_what_else_a_learner_passes():
@@ -143,7 +152,13 @@ class LooksLikeAnArray:
         ({"dist": KeepsResults()}, lambda data: data["dist"].entropy),
         ([(n for n in range(3))], list),
     ],
-    ids=["array that cannot be copied", "circular", "object in a tuple", "object in a dict", "generator"],
+    ids=[
+        "array that cannot be copied",
+        "circular",
+        "object in a tuple",
+        "object in a dict",
+        "generator",
+    ],
 )
 def test_input_that_is_only_read_is_not_changed(data, read):
     def loss_method(self, *, batch, **kwargs):
@@ -165,7 +180,9 @@ def test_a_class_that_does_not_implement_the_api():
     class Registered: ...
 
     assert sentences_about(Other()) == [f"Other does not implement SelfSupervisedLossAPI. {DERIVE}"]
-    assert sentences_about(Registered()) == [f"Registered does not implement SelfSupervisedLossAPI. {DERIVE}"]
+    assert sentences_about(Registered()) == [
+        f"Registered does not implement SelfSupervisedLossAPI. {DERIVE}"
+    ]
 
 
 @pytest.mark.parametrize("library", ["torch", "numpy.random"])
@@ -291,7 +308,10 @@ PASS_CONFIG = "If that is config, pass config= to check_module."
             "compute_self_supervised_loss raised AttributeError: not every learner has .peek there. Ask for no more "
             "than log_value, log_dict.",
         ),
-        (divides_by_zero, "compute_self_supervised_loss raised ZeroDivisionError: division by zero"),
+        (
+            divides_by_zero,
+            "compute_self_supervised_loss raised ZeroDivisionError: division by zero",
+        ),
         (
             reads_an_attribute_of_config,
             "compute_self_supervised_loss raised AttributeError: 'NoneType' object has no attribute 'beta'. "
@@ -311,12 +331,18 @@ PASS_CONFIG = "If that is config, pass config= to check_module."
             "compute_self_supervised_loss raised TypeError: the key of a metric is a string or a tuple of strings, "
             "not 3, and has at most 99 names",
         ),
-        (logs_a_row, "the value logged as ('module', 'error') has shape (4,), not (). Log a scalar."),
+        (
+            logs_a_row,
+            "the value logged as ('module', 'error') has shape (4,), not (). Log a scalar.",
+        ),
         (
             logs_a_complex_number,
             "the value logged as ('module', 'error') is a complex, not a real number. Log a scalar.",
         ),
-        (lambda self, **kwargs: None, "the loss is None. Return one scalar, and log what else there is."),
+        (
+            lambda self, **kwargs: None,
+            "the loss is None. Return one scalar, and log what else there is.",
+        ),
         (
             lambda self, **kwargs: {"forward": 1.0, "inverse": 2.0},
             "the loss is a dict, not a real number. Return one scalar, and log what else there is.",
@@ -347,7 +373,9 @@ def test_a_mistake_gets_one_sentence(loss_method, sentence):
 def test_a_method_that_lacks_a_parameter():
     missing_kwargs, missing_parameter = sentences_about(module_with(lacks_fwd_out))
     assert missing_kwargs.startswith("there is no **kwargs.")
-    assert missing_parameter.endswith("lacks_fwd_out() got an unexpected keyword argument 'fwd_out'")
+    assert missing_parameter.endswith(
+        "lacks_fwd_out() got an unexpected keyword argument 'fwd_out'"
+    )
 
 
 def test_a_method_with_positional_only_parameters():
@@ -379,7 +407,9 @@ def test_an_error_names_the_line_that_raised_it_and_stays_the_cause():
     with pytest.raises(AssertionError) as raised:
         check_module(module_with(divides_by_zero), batch={}, fwd_out={})
     line = divides_by_zero.__code__.co_firstlineno + 1
-    assert f"compute_self_supervised_loss ({__file__}:{line}) raised ZeroDivisionError" in str(raised.value)
+    assert f"compute_self_supervised_loss ({__file__}:{line}) raised ZeroDivisionError" in str(
+        raised.value
+    )
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
 
 
@@ -393,10 +423,14 @@ def test_an_error_below_the_loss_method_names_the_last_line_in_its_file():
 
     with pytest.raises(AssertionError) as raised:
         check_module(Module(), batch={"rewards": [1.0]}, fwd_out={})
-    assert f"({__file__}:{Module.mean.__code__.co_firstlineno + 1}) raised ValueError" in str(raised.value)
+    assert f"({__file__}:{Module.mean.__code__.co_firstlineno + 1}) raised ValueError" in str(
+        raised.value
+    )
 
 
-@pytest.mark.parametrize("loss_method", [divides_by_zero, asks_the_learner_for_more, lambda self, **kwargs: None])
+@pytest.mark.parametrize(
+    "loss_method", [divides_by_zero, asks_the_learner_for_more, lambda self, **kwargs: None]
+)
 def test_no_frame_of_the_check_is_shown_by_pytest(loss_method):
     with pytest.raises(AssertionError) as raised:
         check_module(module_with(loss_method), batch={}, fwd_out={})
@@ -440,7 +474,8 @@ def append(data):
 
 
 @pytest.mark.parametrize(
-    ("change", "key"), [(add, "new"), (remove, "rewards"), (replace, "rewards"), (append, "rewards")]
+    ("change", "key"),
+    [(add, "new"), (remove, "rewards"), (replace, "rewards"), (append, "rewards")],
 )
 @pytest.mark.parametrize("name", ["batch", "fwd_out"])
 def test_input_that_is_not_left_as_it_was(name, change, key):
@@ -463,7 +498,14 @@ def test_input_that_is_not_left_as_it_was(name, change, key):
         (Output(([1.0], {2.0})), lambda data: data.mean[1].add(3.0)),
         ([iter(())], lambda data: data.__setitem__(0, iter(()))),
     ],
-    ids=["nested dict", "tuple", "named tuple", "dataclass", "set in a dataclass", "list of what cannot be copied"],
+    ids=[
+        "nested dict",
+        "tuple",
+        "named tuple",
+        "dataclass",
+        "set in a dataclass",
+        "list of what cannot be copied",
+    ],
 )
 def test_a_change_within_any_container_is_found(data, change):
     def loss_method(self, *, batch, **kwargs):
@@ -522,7 +564,12 @@ def test_all_violations_are_listed_at_once():
             return {"loss": 1.0}
 
     sentences = sentences_about(Broken(), batch={"obs": [1.0]})
-    beginnings = ["Broken does not implement", "there is no **kwargs", "batch['obs'] is", "batch['error'] is"]
+    beginnings = [
+        "Broken does not implement",
+        "there is no **kwargs",
+        "batch['obs'] is",
+        "batch['error'] is",
+    ]
     beginnings += ["the loss is a dict", "the value logged as ('module', 'trace') has shape (4,)"]
     for sentence, beginning in zip(sentences, beginnings, strict=True):
         assert sentence.startswith(beginning)

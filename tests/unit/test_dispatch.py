@@ -1,4 +1,5 @@
-"""Which loss each module gets, what its loss method is called with, and what a learner leaves alone."""
+"""Which loss each module gets, what its loss method is called with, and what a learner leaves
+alone."""
 
 import copy
 import pickle
@@ -122,7 +123,11 @@ def test_a_loss_method_gets_the_learner_and_what_belongs_to_its_module():
     assert list(losses) == ["b", "a"]
     own = {"learner": learner, "module_id": "a", "batch": {"obs": 3}, "fwd_out": {"x": 2}, **shared}
     assert losses["a"] == ("own", module, own)
-    assert losses["b"] == ("fallback", None, {"module_id": "b", "batch": {"obs": 4}, "fwd_out": {"x": 1}, **shared})
+    assert losses["b"] == (
+        "fallback",
+        None,
+        {"module_id": "b", "batch": {"obs": 4}, "fwd_out": {"x": 1}, **shared},
+    )
 
 
 def test_a_config_may_have_one_for_each_module():
@@ -156,7 +161,10 @@ def test_any_mapping_will_do(mapping):
     modules = mapping({"m": Curious()})
     learner = AnsweringLearner(module=modules)
     assert learner.module is modules
-    assert learner.compute_losses(fwd_out=mapping({"m": {}}), batch=mapping({"m": {}}))["m"][0] == "own"
+    assert (
+        learner.compute_losses(fwd_out=mapping({"m": {}}), batch=mapping({"m": {}}))["m"][0]
+        == "own"
+    )
 
 
 def test_a_module_may_compute_the_losses_of_others():
@@ -173,7 +181,9 @@ def test_a_loss_across_modules_belongs_into_an_override_of_compute_losses():
     class JointLearner(Learner):
         def compute_losses(self, *, fwd_out, batch, **kwargs):
             losses = super().compute_losses(fwd_out=fwd_out, batch=batch, **kwargs)
-            return losses | {"left": losses["left"] + abs(fwd_out["left"]["z"] - fwd_out["right"]["z"])}
+            return losses | {
+                "left": losses["left"] + abs(fwd_out["left"]["z"] - fwd_out["right"]["z"])
+            }
 
         def compute_loss_for_module(self, *, fwd_out, **kwargs):
             return fwd_out["z"]
@@ -218,8 +228,12 @@ def test_losses_configs_and_data_are_passed_on_as_they_are():
             return thing
 
     thing = Untouchable()
-    learner = ThingLearner(module={"own": Module(), "fallback": Plain()}, config=thing, metrics=thing)
-    losses = learner.compute_losses(fwd_out={"own": thing, "fallback": thing}, batch={"own": thing, "fallback": thing})
+    learner = ThingLearner(
+        module={"own": Module(), "fallback": Plain()}, config=thing, metrics=thing
+    )
+    losses = learner.compute_losses(
+        fwd_out={"own": thing, "fallback": thing}, batch={"own": thing, "fallback": thing}
+    )
     assert all(loss is thing for loss in losses.values())
     assert learner.metrics is thing
 
@@ -239,7 +253,11 @@ def test_the_interface_adds_no_state_to_a_module():
 @pytest.mark.parametrize("public", [Learner, MetricsLogger, SelfSupervisedLossAPI])
 def test_public_classes_are_from_the_package_in_help_tracebacks_and_pickles(public):
     assert public.__module__ == "self_supervised_loss"
-    assert pickle.loads(pickle.dumps(public)) is getattr(self_supervised_loss, public.__name__) is public
+    assert (
+        pickle.loads(pickle.dumps(public))
+        is getattr(self_supervised_loss, public.__name__)
+        is public
+    )
 
 
 class Logging(SelfSupervisedLossAPI):
@@ -248,7 +266,9 @@ class Logging(SelfSupervisedLossAPI):
         return batch["obs"]
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda learner: pickle.loads(pickle.dumps(learner))])
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda learner: pickle.loads(pickle.dumps(learner))]
+)
 def test_a_copy_of_a_learner_goes_on_by_itself(duplicate):
     learner = Learner(module={"m": Logging()}, config={"lr": 0.1})
     learner.compute_losses(fwd_out={"m": {}}, batch={"m": {"obs": 1.0}})

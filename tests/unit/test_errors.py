@@ -41,13 +41,17 @@ def test_a_module_that_is_no_mapping_is_refused_with_the_mapping_to_write(module
     with pytest.raises(TypeError) as raised:
         Learner(module=module)
     name = type(module).__name__
-    assert str(raised.value).endswith(f'but is a {name}. Write Learner(module={{"my_module": my_module}}).')
+    assert str(raised.value).endswith(
+        f'but is a {name}. Write Learner(module={{"my_module": my_module}}).'
+    )
 
 
 def test_a_wrapper_around_all_modules_is_answered_with_wrap_each_module():
     with pytest.raises(TypeError) as raised:
         Learner(module=Wrapper(Wrapper({"icm": Curious()})))
-    assert str(raised.value).endswith("but is a Wrapper. Wrap each module in it, not the dict of all modules.")
+    assert str(raised.value).endswith(
+        "but is a Wrapper. Wrap each module in it, not the dict of all modules."
+    )
 
 
 def test_an_id_that_the_modules_lack_is_named():
@@ -83,7 +87,9 @@ def test_an_id_that_is_there_but_cannot_be_loaded_is_not_said_to_be_missing(lazy
     mappings = {"module": {"icm": Curious()}, "batch": {"icm": {}}}
     mappings[lazy] = Loader(mappings[lazy])
     with pytest.raises(KeyError) as raised:
-        Learner(module=mappings["module"]).compute_losses(fwd_out={"icm": {}}, batch=mappings["batch"])
+        Learner(module=mappings["module"]).compute_losses(
+            fwd_out={"icm": {}}, batch=mappings["batch"]
+        )
     assert raised.value.args == ("file not found",)
 
 
@@ -101,14 +107,17 @@ def test_where_nobody_has_a_loss_both_remedies_are_named():
     class EmptyLearner(Learner): ...
 
     with pytest.raises(NotImplementedError) as raised:
-        EmptyLearner(module={"policy": Plain()}).compute_losses(fwd_out={"policy": {}}, batch={"policy": {}})
+        EmptyLearner(module={"policy": Plain()}).compute_losses(
+            fwd_out={"policy": {}}, batch={"policy": {}}
+        )
     assert "module 'policy' (Plain) has no loss" in str(raised.value)
     assert "Derive Plain from SelfSupervisedLossAPI" in str(raised.value)
     assert "override EmptyLearner.compute_loss_for_module" in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("error_class", "message"), [(ValueError, "bad shape"), (KeyError, "m"), (KeyError, "obs"), (KeyboardInterrupt, "")]
+    ("error_class", "message"),
+    [(ValueError, "bad shape"), (KeyError, "m"), (KeyError, "obs"), (KeyboardInterrupt, "")],
 )
 def test_what_a_loss_raises_comes_through_with_a_note_that_names_the_module(error_class, message):
     error = error_class(message)
@@ -138,7 +147,9 @@ def test_what_the_learners_own_loss_raises_names_the_module_too():
             return batch["rewards"]
 
     with pytest.raises(KeyError, match="'rewards'") as raised:
-        Broken(module={"policy": Plain()}).compute_losses(fwd_out={"policy": {}}, batch={"policy": {}})
+        Broken(module={"policy": Plain()}).compute_losses(
+            fwd_out={"policy": {}}, batch={"policy": {}}
+        )
     if sys.version_info >= (3, 11):
         assert raised.value.__notes__ == ["while computing the loss of module 'policy' (Plain)"]
 
@@ -149,14 +160,18 @@ def test_an_error_that_takes_no_note_comes_through_all_the_same():
 
     error = TakesNoNote()
     with pytest.raises(TakesNoNote) as raised:
-        Learner(module={"m": Curious(error=error)}).compute_losses(fwd_out={"m": {}}, batch={"m": {}})
+        Learner(module={"m": Curious(error=error)}).compute_losses(
+            fwd_out={"m": {}}, batch={"m": {}}
+        )
     assert raised.value is error
 
 
 def test_the_note_names_the_module_inside_its_wrapper():
     error = ValueError()
     with pytest.raises(ValueError):
-        Learner(module={"m": Wrapper(Curious(error=error))}).compute_losses(fwd_out={"m": {}}, batch={"m": {}})
+        Learner(module={"m": Wrapper(Curious(error=error))}).compute_losses(
+            fwd_out={"m": {}}, batch={"m": {}}
+        )
     if sys.version_info >= (3, 11):
         assert error.__notes__ == ["while computing the loss of module 'm' (Curious)"]
 
@@ -173,7 +188,9 @@ def test_the_note_names_the_module_inside_its_wrapper():
 )
 def test_an_extra_cannot_take_the_place_of_an_argument(module, extra):
     with pytest.raises(TypeError, match=f"multiple values for keyword argument '{extra}'"):
-        Learner(module={"m": module}).compute_losses(fwd_out={"m": {}}, batch={"m": {}}, **{extra: None})
+        Learner(module={"m": module}).compute_losses(
+            fwd_out={"m": {}}, batch={"m": {}}, **{extra: None}
+        )
 
 
 @pytest.mark.parametrize(
@@ -194,9 +211,13 @@ def test_arguments_go_by_name(call):
 
 def test_an_error_in_a_graph_has_no_note_which_dynamo_could_not_trace(monkeypatch):
     # What torch.compile shows of the error is in tests/frameworks/test_torch_compile.py.
-    monkeypatch.setitem(sys.modules, "torch.compiler", SimpleNamespace(is_dynamo_compiling=lambda: True))
+    monkeypatch.setitem(
+        sys.modules, "torch.compiler", SimpleNamespace(is_dynamo_compiling=lambda: True)
+    )
     error = ValueError("out of order")
     with pytest.raises(ValueError) as raised:
-        Learner(module={"m": Curious(error=error)}).compute_losses(fwd_out={"m": {}}, batch={"m": {}})
+        Learner(module={"m": Curious(error=error)}).compute_losses(
+            fwd_out={"m": {}}, batch={"m": {}}
+        )
     assert raised.value is error
     assert not hasattr(error, "__notes__")

@@ -21,7 +21,9 @@ def test_the_mean_is_the_default():
     assert metrics.reduce() == {"loss": 1.5, "error": 1.5}
 
 
-@pytest.mark.parametrize(("reduce", "expected"), [("mean", 14_999.5), ("min", 10_000), ("item", 19_999)])
+@pytest.mark.parametrize(
+    ("reduce", "expected"), [("mean", 14_999.5), ("min", 10_000), ("item", 19_999)]
+)
 def test_a_long_window_holds_the_last_values(reduce, expected):
     metrics = MetricsLogger()
     for value in range(20_000):
@@ -63,7 +65,9 @@ def test_nan_shows(reduce, position):
     assert math.isnan(metrics.peek("loss"))
 
 
-@pytest.mark.parametrize(("values", "mean"), [([4.0, math.inf, 1.0], math.inf), ([1e308, -1e308], 0.0)])
+@pytest.mark.parametrize(
+    ("values", "mean"), [([4.0, math.inf, 1.0], math.inf), ([1e308, -1e308], 0.0)]
+)
 def test_the_mean_is_the_sum_by_the_number(values, mean):
     metrics = MetricsLogger()
     for value in values:
@@ -81,7 +85,12 @@ def test_tuple_keys_and_dicts_nest():
     metrics.log_dict({"icm": {"lr": 6}})
     assert metrics.peek("steps") == 1
     assert metrics.peek(("icm", "grads", "norm")) == 4
-    assert metrics.peek("icm") == {"forward_loss": 2, "inverse_loss": 3, "grads": {"norm": 4}, "lr": 6}
+    assert metrics.peek("icm") == {
+        "forward_loss": 2,
+        "inverse_loss": 3,
+        "grads": {"norm": 4},
+        "lr": 6,
+    }
     assert metrics.reduce() == {
         "steps": 1,
         "icm": {"forward_loss": 2, "inverse_loss": 3, "grads": {"norm": 4}, "lr": 6},
@@ -114,7 +123,12 @@ def test_a_moving_average_goes_on_across_reduce():
         for value in values:
             metrics.log_value("success", value, reduce="ema", ema_coeff=0.5)
         reduced.append(metrics.reduce())
-    assert reduced == [{"success": 0.5}, {"success": 0.125}, {"success": 0.03125}, {"success": 0.03125}]
+    assert reduced == [
+        {"success": 0.5},
+        {"success": 0.125},
+        {"success": 0.03125},
+        {"success": 0.03125},
+    ]
 
 
 def test_a_new_value_has_a_hundredth_of_the_weight_in_a_moving_average_by_default():
@@ -136,7 +150,9 @@ def test_two_keys_of_one_name_are_refused_and_not_lost():
     metrics = MetricsLogger()
     metrics.log_value(("a", "b/c"), 1.0)
     metrics.log_value(("a/b", "c"), 2.0)
-    with pytest.raises(ValueError, match=r"the same with sep='/': \[\('a', 'b/c'\), \('a/b', 'c'\)\]"):
+    with pytest.raises(
+        ValueError, match=r"the same with sep='/': \[\('a', 'b/c'\), \('a/b', 'c'\)\]"
+    ):
         metrics.reduce(sep="/")
     assert metrics.reduce(sep=".") == {"a.b/c": 1.0, "a/b.c": 2.0}
 
@@ -150,7 +166,9 @@ def test_what_reduce_returned_is_not_changed_later():
     assert reduced == {"icm": {"loss": 1.0}}
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda metrics: pickle.loads(pickle.dumps(metrics))])
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda metrics: pickle.loads(pickle.dumps(metrics))]
+)
 def test_a_copy_goes_on_by_itself(duplicate):
     metrics = MetricsLogger()
     metrics.log_dict({"mean": 1.0}, key="icm")
@@ -199,13 +217,18 @@ def test_memory_does_not_grow_with_the_number_of_values():
 )
 def test_settings_that_make_no_sense_are_answered_with_what_is_possible(settings):
     metrics = MetricsLogger()
-    for log in (lambda: metrics.log_value("loss", 1.0, **settings), lambda: metrics.log_dict({"loss": 1}, **settings)):
+    for log in (
+        lambda: metrics.log_value("loss", 1.0, **settings),
+        lambda: metrics.log_dict({"loss": 1}, **settings),
+    ):
         with pytest.raises(ValueError) as raised:
             log()
         given = tuple({"reduce": "mean", "window": None, "ema_coeff": None, **settings}.values())
         assert f"cannot be logged with {given}, as (reduce, window, ema_coeff)" in str(raised.value)
         assert "reduce is one of ('mean', 'min', 'max', 'sum', 'ema', 'item');" in str(raised.value)
-        assert "'ema' takes an ema_coeff in (0, 1], the others a window from 1 on" in str(raised.value)
+        assert "'ema' takes an ema_coeff in (0, 1], the others a window from 1 on" in str(
+            raised.value
+        )
     assert metrics.reduce() == {}
 
 
@@ -225,7 +248,9 @@ def test_keys_that_are_no_strings_are_refused(key):
 def test_a_key_keeps_its_settings():
     metrics = MetricsLogger()
     metrics.log_value("loss", 1.0)
-    with pytest.raises(ValueError, match=r"\('loss',\) takes \('mean', None, None\), not \('sum', None, None\)"):
+    with pytest.raises(
+        ValueError, match=r"\('loss',\) takes \('mean', None, None\), not \('sum', None, None\)"
+    ):
         metrics.log_value("loss", 2.0, reduce="sum")
     assert metrics.reduce() == {"loss": 1.0}
 
@@ -234,12 +259,16 @@ def test_a_key_is_not_both_a_value_and_a_dict():
     metrics = MetricsLogger()
     metrics.log_value(("icm", "loss"), 1.0)
     for key in ("icm", ("icm", "loss", "x")):
-        with pytest.raises(ValueError, match=r"beside \('icm', 'loss'\): a key is either a value or a dict"):
+        with pytest.raises(
+            ValueError, match=r"beside \('icm', 'loss'\): a key is either a value or a dict"
+        ):
             metrics.log_value(key, 2.0)
     assert metrics.reduce() == {"icm": {"loss": 1.0}}
 
 
-@pytest.mark.parametrize("bad", [{3: 1.0}, {("a", "b"): 1.0}, {"bad": "high"}, {"nested": {"bad": None}}])
+@pytest.mark.parametrize(
+    "bad", [{3: 1.0}, {("a", "b"): 1.0}, {"bad": "high"}, {"nested": {"bad": None}}]
+)
 def test_a_dict_is_logged_as_a_whole_or_not_at_all(bad):
     metrics = MetricsLogger()
     with pytest.raises(TypeError):
@@ -259,7 +288,9 @@ def test_a_value_that_does_not_go_with_those_before_it_is_refused_with_its_key(r
     metrics = MetricsLogger()
     metrics.log_value("loss", 1.0, reduce=reduce, window=window)
     metrics.log_value("steps", 1)
-    with pytest.raises(TypeError, match=r"Decimal\('1'\) of \('loss',\) does not go with those before it"):
+    with pytest.raises(
+        TypeError, match=r"Decimal\('1'\) of \('loss',\) does not go with those before it"
+    ):
         metrics.log_value("loss", Decimal(1), reduce=reduce, window=window)
     assert metrics.reduce() == {"loss": 1.0, "steps": 1}
 
@@ -301,5 +332,7 @@ def test_peek_of_a_key_never_logged_lists_the_keys_there_are():
     for key in ("loss", ("icm", "loss"), ("steps", "loss")):
         with pytest.raises(KeyError) as raised:
             metrics.peek(key)
-        assert f"nothing was logged under {key if isinstance(key, tuple) else (key,)}" in str(raised.value)
+        assert f"nothing was logged under {key if isinstance(key, tuple) else (key,)}" in str(
+            raised.value
+        )
         assert "only under [('steps',), ('icm', 'forward_loss')]" in str(raised.value)

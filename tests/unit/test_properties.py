@@ -1,10 +1,12 @@
 """What holds whatever is put in, found out by Hypothesis.
 
-- Every ID in `fwd_out` gets the loss of its module, of its batch, of its configuration, in the order of `fwd_out`,
+- Every ID in `fwd_out` gets the loss of its module, of its batch, of its configuration, in the
+  order of `fwd_out`,
   whatever else the class of the module defines, and an ID that `module` or `batch` lacks is named.
 - A module whose loss method raises changes nothing for the others.
 - What is logged is reduced as `statistics`, `min`, `max` and `sum` do, in any window.
-- What is logged is logged as a whole, or refused with an error, and then the logger is as it was before.
+- What is logged is logged as a whole, or refused with an error, and then the logger is as it was
+  before.
 """
 
 import math
@@ -18,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from self_supervised_loss import Learner, MetricsLogger, SelfSupervisedLossAPI
-from self_supervised_loss.metrics import Reduce
+from self_supervised_loss._metrics import Reduce
 
 METHOD = "compute_self_supervised_loss"
 
@@ -34,11 +36,16 @@ class RecordingLearner(Learner):
 
 @st.composite
 def module_classes(draw):
-    """Classes that implement the API in one of its ways, or do not, and that define this and that besides."""
-    how = draw(st.sampled_from(["derived", "derived from a derived class", "registered", "not at all"]))
+    """Classes that implement the API in one of its ways, or do not, and that define this and that
+    besides."""
+    how = draw(
+        st.sampled_from(["derived", "derived from a derived class", "registered", "not at all"])
+    )
     body: dict[str, Any] = {
         name: draw(st.sampled_from([None, 0, (), own_loss, property(own_loss)]))
-        for name in draw(st.sets(st.sampled_from(["module", "_orig_mod", "unwrap", "loss", "config", "metrics"])))
+        for name in draw(
+            st.sets(st.sampled_from(["module", "_orig_mod", "unwrap", "loss", "config", "metrics"]))
+        )
     }
     body["__call__"] = body["__getitem__"] = own_loss
     if how == "not at all":
@@ -46,7 +53,11 @@ def module_classes(draw):
     body[METHOD] = own_loss
     if how == "registered":
         return True, SelfSupervisedLossAPI.register(type("Registered", (), body))
-    base = SelfSupervisedLossAPI if how == "derived" else type("Base", (SelfSupervisedLossAPI,), {METHOD: own_loss})
+    base = (
+        SelfSupervisedLossAPI
+        if how == "derived"
+        else type("Base", (SelfSupervisedLossAPI,), {METHOD: own_loss})
+    )
     return True, type("Derived", (base,), body)
 
 
@@ -55,24 +66,32 @@ MODULE_IDS = st.text() | st.integers() | st.tuples(st.text(), st.integers()) | s
 
 @given(
     classes=st.dictionaries(MODULE_IDS, module_classes(), max_size=8),
-    extras=st.dictionaries(st.sampled_from(["step", "others_loss_per_module", "generator"]), st.integers()),
+    extras=st.dictionaries(
+        st.sampled_from(["step", "others_loss_per_module", "generator"]), st.integers()
+    ),
     lacking=st.sampled_from([None, None, "module", "batch"]),
     data=st.data(),
 )
 def test_every_output_gets_the_loss_of_its_module_or_is_named(classes, extras, lacking, data):
     modules = {module_id: module_class() for module_id, (_, module_class) in classes.items()}
-    trained_now = data.draw(st.permutations(list(modules)).flatmap(lambda ids: st.just(ids[: len(ids) // 2 + 1])))
+    trained_now = data.draw(
+        st.permutations(list(modules)).flatmap(lambda ids: st.just(ids[: len(ids) // 2 + 1]))
+    )
     batch = {module_id: {"obs": object()} for module_id in modules}
     fwd_out = {module_id: {"features": object()} for module_id in trained_now}
     configs = {module_id: object() for module_id in modules}
-    learner = RecordingLearner(module=modules, config=SimpleNamespace(get_config_for_module=configs.__getitem__))
+    learner = RecordingLearner(
+        module=modules, config=SimpleNamespace(get_config_for_module=configs.__getitem__)
+    )
     if lacking and trained_now:
         lacked = data.draw(st.sampled_from(trained_now))
         has = {"module": modules, "batch": batch}[lacking]
         del has[lacked]
         with pytest.raises(KeyError) as raised:
             learner.compute_losses(fwd_out=fwd_out, batch=batch, **extras)
-        assert raised.value.args == (f"{lacked!r} is in fwd_out but not in {lacking}, which has {[*has]}",)
+        assert raised.value.args == (
+            f"{lacked!r} is in fwd_out but not in {lacking}, which has {[*has]}",
+        )
         return
 
     losses = learner.compute_losses(fwd_out=fwd_out, batch=batch, **extras)
@@ -110,11 +129,16 @@ def test_a_module_that_fails_changes_nothing_for_the_others(module_ids, data):
     assert called == module_ids[: module_ids.index(failing) + 1]
 
     failing = object()
-    assert learner.compute_losses(fwd_out=inputs, batch=inputs) == {module_id: module_id for module_id in module_ids}
+    assert learner.compute_losses(fwd_out=inputs, batch=inputs) == {
+        module_id: module_id for module_id in module_ids
+    }
 
 
 NUMBERS = (
-    st.floats(-1e6, 1e6) | st.integers(-(10**6), 10**6) | st.booleans() | st.fractions(-99, 99, max_denominator=10)
+    st.floats(-1e6, 1e6)
+    | st.integers(-(10**6), 10**6)
+    | st.booleans()
+    | st.fractions(-99, 99, max_denominator=10)
 )
 REDUCTIONS = {
     "mean": lambda values: statistics.fmean(values),
@@ -131,12 +155,18 @@ def test_values_are_reduced_as_the_standard_library_does(reduce, values, window)
     metrics = MetricsLogger()
     for value in values:
         metrics.log_value("loss", value, reduce=reduce, window=window)
-    expected = pytest.approx(float(REDUCTIONS[reduce](values if window is None else values[-window:])), abs=1e-6)
+    expected = pytest.approx(
+        float(REDUCTIONS[reduce](values if window is None else values[-window:])), abs=1e-6
+    )
     assert float(metrics.peek("loss")) == expected
     assert float(metrics.reduce()["loss"]) == expected
 
 
-@given(values=st.lists(NUMBERS, min_size=1, max_size=20), coeff=st.floats(0.001, 1), cuts=st.sets(st.integers(1, 19)))
+@given(
+    values=st.lists(NUMBERS, min_size=1, max_size=20),
+    coeff=st.floats(0.001, 1),
+    cuts=st.sets(st.integers(1, 19)),
+)
 def test_a_moving_average_starts_at_the_first_value_and_never_again(values, coeff, cuts):
     metrics = MetricsLogger()
     expected = float(values[0])
@@ -150,7 +180,11 @@ def test_a_moving_average_starts_at_the_first_value_and_never_again(values, coef
 
 
 NAMES = st.sampled_from(["a", "b", "c", ""])
-KEYS = NAMES | st.lists(NAMES, min_size=1, max_size=3).map(tuple) | st.sampled_from([None, 3, (), b"a", ("a", 3)])
+KEYS = (
+    NAMES
+    | st.lists(NAMES, min_size=1, max_size=3).map(tuple)
+    | st.sampled_from([None, 3, (), b"a", ("a", 3)])
+)
 VALUES = NUMBERS | st.sampled_from([None, "high", b"high", [1.0], {1.0}, object(), float])
 SETTINGS = st.fixed_dictionaries(
     {},
@@ -164,10 +198,16 @@ SETTINGS = st.fixed_dictionaries(
 
 def leaves(values, path=()):
     for name, value in values.items():
-        yield from leaves(value, (*path, name)) if isinstance(value, dict) else [((*path, name), value)]
+        yield from (
+            leaves(value, (*path, name)) if isinstance(value, dict) else [((*path, name), value)]
+        )
 
 
-@given(entries=st.lists(st.tuples(KEYS, VALUES | st.dictionaries(NAMES, VALUES, max_size=3), SETTINGS), max_size=6))
+@given(
+    entries=st.lists(
+        st.tuples(KEYS, VALUES | st.dictionaries(NAMES, VALUES, max_size=3), SETTINGS), max_size=6
+    )
+)
 def test_what_is_logged_is_logged_as_a_whole_or_refused(entries):
     metrics = MetricsLogger()
     kept: dict[tuple[str, ...], Any] = {}

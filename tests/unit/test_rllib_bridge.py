@@ -1,4 +1,5 @@
-"""Our API and RLlib's of the same name are one, on every Python: RLlib's two classes have stand-ins here.
+"""Our API and RLlib's of the same name are one, on every Python: RLlib's two classes have stand-ins
+here.
 
 `tests/rllib/test_bridge.py` asks the same of RLlib itself.
 """
@@ -31,7 +32,9 @@ class WithLoss:
 def rllib_is_imported(monkeypatch):
     home = "ray.rllib.core.rl_module"
     monkeypatch.setitem(sys.modules, f"{home}.rl_module", SimpleNamespace(RLModule=RLModule))
-    monkeypatch.setitem(sys.modules, f"{home}.apis", SimpleNamespace(SelfSupervisedLossAPI=RLlibAPI))
+    monkeypatch.setitem(
+        sys.modules, f"{home}.apis", SimpleNamespace(SelfSupervisedLossAPI=RLlibAPI)
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,7 +74,9 @@ def test_what_implements_rllibs_is_asked_for_its_loss():
     class Registered(WithLoss): ...
 
     modules = {"derived": Derived(), "registered": Registered()}
-    assert set(Learner(module=modules).compute_losses(fwd_out=modules, batch=modules).values()) == {"own"}
+    assert set(Learner(module=modules).compute_losses(fwd_out=modules, batch=modules).values()) == {
+        "own"
+    }
 
 
 def test_what_implements_rllibs_is_no_instance_of_a_class_that_derives_from_ours():
@@ -91,4 +96,6 @@ def test_an_rl_module_that_merely_has_the_method_is_warned_of():
 
     modules = {"duck": DuckTyped()}
     with pytest.warns(UserWarning, match="DuckTyped.compute_self_supervised_loss is not called"):
-        assert FallbackLearner(module=modules).compute_losses(fwd_out=modules, batch=modules) == {"duck": "fallback"}
+        assert FallbackLearner(module=modules).compute_losses(fwd_out=modules, batch=modules) == {
+            "duck": "fallback"
+        }

@@ -1,4 +1,5 @@
-"""Memory stays flat. The scenarios are those of `tests/benchmarks/soak.py`, which runs them a million times."""
+"""Memory stays flat. The scenarios are those of `tests/benchmarks/soak.py`, which runs them a
+million times."""
 
 import gc
 import tracemalloc
@@ -13,7 +14,8 @@ STEPS = 500
 
 @pytest.fixture(autouse=True)
 def frozen():
-    """Has `gc.collect()` pass over what other tests have imported, which would take a second each time."""
+    """Has `gc.collect()` pass over what other tests have imported, which would take a second each
+    time."""
     gc.collect()
     gc.freeze()
     yield
@@ -32,7 +34,10 @@ def run(steps):
     [
         (one_learner, 4),  # a pointer takes 8
         (learners_that_come_and_go, 4),
-        (classes_that_come_and_go, 500),  # a class takes over 1,000; the caches of abc go up and down by 100
+        (
+            classes_that_come_and_go,
+            500,
+        ),  # a class takes over 1,000; the caches of abc go up and down by 100
     ],
 )
 def test_memory_does_not_grow_after_warm_up(scenario, bytes_per_step):
@@ -40,7 +45,8 @@ def test_memory_does_not_grow_after_warm_up(scenario, bytes_per_step):
     steps = scenario()
     sizes = [run(steps) for _ in range(5)]
     tracemalloc.stop()
-    # A leak grows each time. A table that is made larger, as those of abc are with more classes, grows once.
+    # A leak grows each time. A table that is made larger, as those of abc are with more classes,
+    # grows once.
     assert min(later - earlier for earlier, later in pairwise(sizes)) < bytes_per_step * STEPS
 
 

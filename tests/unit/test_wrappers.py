@@ -38,7 +38,9 @@ class FallbackLearner(Learner):
 
 
 def loss_of(module):
-    return FallbackLearner(module={"m": module}).compute_losses(fwd_out={"m": {}}, batch={"m": {}})["m"]
+    return FallbackLearner(module={"m": module}).compute_losses(fwd_out={"m": {}}, batch={"m": {}})[
+        "m"
+    ]
 
 
 def test_a_module_in_wrappers_gets_its_own_loss():

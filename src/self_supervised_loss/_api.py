@@ -5,7 +5,7 @@ from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
-from self_supervised_loss.rllib import SharedWithRLlib
+from self_supervised_loss._bridge import SharedWithRLlib
 
 ModuleID = str  # names a module among those that are trained together
 

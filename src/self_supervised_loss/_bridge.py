@@ -2,8 +2,9 @@
 
 import abc
 import importlib
-import sys
 from typing import Any
+
+from self_supervised_loss._frameworks import imported
 
 RL_MODULE = "ray.rllib.core.rl_module.rl_module", "RLModule"
 
@@ -16,15 +17,23 @@ class SharedWithRLlib(abc.ABC):  # noqa: B024 - the abstract method is in our AP
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Makes RLlib call the loss method of a new `RLModule` class, also where Ray creates it again in a worker."""
         super().__init_subclass__(**kwargs)
-        if imported(*RL_MODULE) in cls.__mro__:  # so RLlib is there, though perhaps not yet its APIs
-            importlib.import_module("ray.rllib.core.rl_module.apis").SelfSupervisedLossAPI.register(_SharedRLModule)
+        if (
+            imported(*RL_MODULE) in cls.__mro__
+        ):  # so RLlib is there, though perhaps not yet its APIs
+            importlib.import_module("ray.rllib.core.rl_module.apis").SelfSupervisedLossAPI.register(
+                _SharedRLModule
+            )
 
     @classmethod
     def __subclasshook__(cls, subclass: type) -> Any:
         """Counts in what implements RLlib's API, by derivation or by registration."""
         rllib_api = imported("ray.rllib.core.rl_module.apis", "SelfSupervisedLossAPI")
         is_our_api = SharedWithRLlib in cls.__bases__
-        return True if is_our_api and rllib_api is not None and issubclass(subclass, rllib_api) else NotImplemented
+        return (
+            True
+            if is_our_api and rllib_api is not None and issubclass(subclass, rllib_api)
+            else NotImplemented
+        )
 
 
 class _SharedRLModule(abc.ABC):  # noqa: B024 - for issubclass alone
@@ -34,8 +43,3 @@ class _SharedRLModule(abc.ABC):  # noqa: B024 - for issubclass alone
     def __subclasshook__(cls, subclass: type) -> bool:
         # Not issubclass, with which our API would ask RLlib's in turn.
         return {SharedWithRLlib, imported(*RL_MODULE)} <= {*subclass.__mro__}
-
-
-def imported(module: str, name: str) -> Any:
-    """Returns what a module defines under a name, or None where the program has not imported the module."""
-    return getattr(sys.modules.get(module), name, None)

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
-from self_supervised_loss.rllib import imported
+from self_supervised_loss._frameworks import is_dynamo_tracing
 
 Key: TypeAlias = str | tuple[str, ...]
 Reduce: TypeAlias = Literal["mean", "min", "max", "sum", "ema", "item"]
@@ -70,14 +70,23 @@ class MetricsLogger:
 
         The dict goes under `key` in the nested result, often the ID of the module, or else at its top.
         """
-        self._log(dict(_leaves(value_dict, () if key is None else _path(key))), (reduce, window, ema_coeff))
+        self._log(
+            dict(_leaves(value_dict, () if key is None else _path(key))),
+            (reduce, window, ema_coeff),
+        )
 
     def peek(self, key: Key) -> Any:
         """Returns a copy of the reduced value of a key, or of the nested dict of all below it, and changes nothing."""
         path = _path(key)
-        values = {other[len(path) :]: s.reduced() for other, s in self._stats.items() if other[: len(path)] == path}
+        values = {
+            other[len(path) :]: s.reduced()
+            for other, s in self._stats.items()
+            if other[: len(path)] == path
+        }
         if not values:
-            raise KeyError(f"nothing was logged under {path} since the last reduce(), only under {[*self._stats]}")
+            raise KeyError(
+                f"nothing was logged under {path} since the last reduce(), only under {[*self._stats]}"
+            )
         return values[()] if () in values else _nested(values)
 
     def reduce(self, *, sep: str | None = None) -> dict[str, Any]:
@@ -100,14 +109,24 @@ class MetricsLogger:
                 stat = _Stat(path, settings)
                 for other in self._stats:
                     if other[: len(path)] == path[: len(other)]:
-                        raise ValueError(f"cannot log {path} beside {other}: a key is either a value or a dict")
+                        raise ValueError(
+                            f"cannot log {path} beside {other}: a key is either a value or a dict"
+                        )
             elif stat.settings != settings:
-                raise ValueError(f"{path} takes {stat.settings}, not {settings}, as (reduce, window, ema_coeff)")
+                raise ValueError(
+                    f"{path} takes {stat.settings}, not {settings}, as (reduce, window, ema_coeff)"
+                )
             updates.append((path, stat, stat.update(value)))
-        for path, stat, value in updates:  # not before all are accepted, so that an error leaves the logger as it was
+        for (
+            path,
+            stat,
+            value,
+        ) in updates:  # not before all are accepted, so that an error leaves the logger as it was
             self._stats[path] = stat
             stat.values.append(value)
-            if len(stat.values) > (stat.window or 1):  # not maxlen, which Dynamo gets wrong in torch 2.13
+            if len(stat.values) > (
+                stat.window or 1
+            ):  # not maxlen, which Dynamo gets wrong in torch 2.13
                 stat.values.popleft()
             if stat.reduce == "mean" and stat.window is None:
                 # A number would be a constant in a graph, and each new one a reason to recompile.
@@ -121,10 +140,14 @@ class _Stat:
     def __init__(self, path: _Path, settings: _Settings) -> None:
         self.path, self.settings, (self.reduce, self.window, ema_coeff) = path, settings, settings
         possible = self.window is None or (isinstance(self.window, int) and self.window > 0)
-        possible = possible and self.reduce in _REDUCTIONS and (ema_coeff is None or 0 < ema_coeff <= 1)
+        possible = (
+            possible and self.reduce in _REDUCTIONS and (ema_coeff is None or 0 < ema_coeff <= 1)
+        )
         if not possible or (self.window if self.reduce == "ema" else ema_coeff) is not None:
             rules = f"reduce is one of {_REDUCTIONS}; 'ema' takes an ema_coeff in (0, 1], the others a window from 1 on"
-            raise ValueError(f"{path} cannot be logged with {settings}, as (reduce, window, ema_coeff). {rules}")
+            raise ValueError(
+                f"{path} cannot be logged with {settings}, as (reduce, window, ema_coeff). {rules}"
+            )
         self.ema_coeff = 0.01 if ema_coeff is None else ema_coeff
         self.values: deque[Any] = deque()
         self.number: Any = 0  # of the values that a mean runs over
@@ -139,12 +162,20 @@ class _Stat:
             if self.window is None:  # an array promotes later values to its type
                 return self._fold(kept, value if _has(kept, "dtype") else self._copy(value))
             if getattr(value, "shape", ()) != getattr(kept, "shape", ()):
-                raise TypeError(f"in a window all have one shape, such as {tuple(getattr(kept, 'shape', ()))}")
+                raise TypeError(
+                    f"in a window all have one shape, such as {tuple(getattr(kept, 'shape', ()))}"
+                )
             if not _has(value, "shape"):
-                self._fold(kept, value)  # raises here and not in reduce() if they do not go together
+                self._fold(
+                    kept, value
+                )  # raises here and not in reduce() if they do not go together
             return self._copy(value)
         except Exception as error:
-            fault = "does not go with those before it" if self.values else "is not a number, an array or a tensor"
+            fault = (
+                "does not go with those before it"
+                if self.values
+                else "is not a number, an array or a tensor"
+            )
             raise TypeError(f"the value {value!r} of {self.path} {fault}: {error}") from error
 
     def reduced(self) -> Any:
@@ -166,7 +197,11 @@ class _Stat:
         if _has(array, "clip"):
             # The one spelling that NumPy, torch and JAX share, and that does not wait for a device as min() would.
             return array.clip(max=bound) if self.reduce == "min" else array.clip(min=bound)
-        return running if running != running else (min if self.reduce == "min" else max)(value, running)  # NaN stays
+        return (
+            running
+            if running != running
+            else (min if self.reduce == "min" else max)(value, running)
+        )  # NaN stays
 
     def _copy(self, value: Any) -> Any:
         """Returns a copy, of a type that is large enough to run over many values. JAX has no 64 bits by default."""
@@ -181,11 +216,6 @@ class _Stat:
             return value - 0  # refuses str and list, which * 1 would take
         is_larger = large.dtype.itemsize > value.dtype.itemsize
         return large if is_larger or (integer and averaged) else value - 0
-
-
-def is_dynamo_tracing() -> bool:
-    """Tells whether `torch.compile` is tracing the caller. It cannot trace all of Python."""
-    return bool((imported("torch.compiler", "is_dynamo_compiling") or bool)())
 
 
 def _has(value: Any, attribute: str) -> bool:
@@ -214,4 +244,6 @@ def _path(key: Key) -> _Path:
         return (key,)
     if isinstance(key, tuple) and 0 < len(key) < 100 and all(isinstance(name, str) for name in key):
         return key
-    raise TypeError(f"the key of a metric is a string or a tuple of strings, not {key!r}, and has at most 99 names")
+    raise TypeError(
+        f"the key of a metric is a string or a tuple of strings, not {key!r}, and has at most 99 names"
+    )

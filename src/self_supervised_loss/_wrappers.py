@@ -4,8 +4,9 @@ import abc
 import warnings
 from typing import Any
 
-from self_supervised_loss.api import SelfSupervisedLossAPI
-from self_supervised_loss.rllib import RL_MODULE, imported
+from self_supervised_loss._api import SelfSupervisedLossAPI
+from self_supervised_loss._bridge import RL_MODULE
+from self_supervised_loss._frameworks import imported
 
 # The attribute of each wrapper class that is the module inside. They are known by name, since nothing is imported.
 _ATTRIBUTES = {
@@ -29,12 +30,19 @@ class Wrapper(abc.ABC):  # noqa: B024 - for isinstance alone
     def __subclasshook__(cls, subclass: type) -> bool:
         """Tells what is a wrapper, and warns of a class that has the loss method without implementing the API."""
         unwrapped, rl_module = getattr(subclass, "unwrapped", None), imported(*RL_MODULE)
-        if _attribute(subclass) or (callable(unwrapped) and unwrapped is not getattr(rl_module, "unwrapped", None)):
+        if _attribute(subclass) or (
+            callable(unwrapped) and unwrapped is not getattr(rl_module, "unwrapped", None)
+        ):
             return True  # RLModule.unwrapped returns the module itself, where it is not overridden
-        if hasattr(subclass, "compute_self_supervised_loss") and not issubclass(subclass, SelfSupervisedLossAPI):
+        if hasattr(subclass, "compute_self_supervised_loss") and not issubclass(
+            subclass, SelfSupervisedLossAPI
+        ):
             remedy = "Derive the class from SelfSupervisedLossAPI, or register it with SelfSupervisedLossAPI.register."
             # To the caller of compute_losses: past this frame, two of abc, and two of learner.py.
-            warnings.warn(f"{subclass.__name__}.compute_self_supervised_loss is not called. {remedy}", stacklevel=6)
+            warnings.warn(
+                f"{subclass.__name__}.compute_self_supervised_loss is not called. {remedy}",
+                stacklevel=6,
+            )
         return False
 
 
@@ -47,7 +55,9 @@ def unwrap(module: Any) -> Any:
 def look_into(wrapper: Any) -> tuple[Any, bool]:
     """Does the same for a wrapper that does not implement the API, and tells whether the module inside does."""
     unwrapped = getattr(type(wrapper), "unwrapped", None)
-    inner = wrapper.unwrapped() if callable(unwrapped) else getattr(wrapper, _attribute(type(wrapper)))
+    inner = (
+        wrapper.unwrapped() if callable(unwrapped) else getattr(wrapper, _attribute(type(wrapper)))
+    )
     implements_api = isinstance(inner, SelfSupervisedLossAPI)
     found = implements_api or inner is wrapper or not isinstance(inner, Wrapper)
     return (inner, implements_api) if found else look_into(inner)

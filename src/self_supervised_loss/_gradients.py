@@ -8,10 +8,6 @@ from self_supervised_loss._frameworks import imported
 from self_supervised_loss._networks import Networks
 from self_supervised_loss._values import attributes, to_float, walk
 
-# A right graph can refuse to be asked before backward(): torch.compile frees what it goes through,
-# and the reentrant checkpoint cannot tell what was asked for.
-_LEFT_TO_THE_LOOP = "donated buffers", "is incompatible with .grad()"
-
 
 @dataclass
 class Gradients:
@@ -55,11 +51,13 @@ def ask_torch(loss: Any, networks: Networks, *, batch: Any, fwd_out: Any) -> Gra
     }
     tensors = [tensor for group in groups.values() for tensor in group.values()]
     graph = _graph(loss, {edge_of(tensor) for tensor in outputs.values()})
+    if any(type(node).__name__ == "CheckpointFunctionBackward" for node, _ in _graph(loss, set())):
+        return Gradients(graph=graph)  # a reentrant checkpoint answers to backward() alone
     try:
         found = iter(_torch_gradients(loss, tensors))
     except Exception as error:
-        is_left_to_the_loop = any(text in str(error) for text in _LEFT_TO_THE_LOOP)
-        return Gradients(graph=graph, error=None if is_left_to_the_loop else error)
+        # torch.compile frees its graph on the way, so that backward() must be the one to ask.
+        return Gradients(graph=graph, error=None if "donated buffers" in str(error) else error)
     named: dict[str, Any] = {
         kind: {name: next(found) for name in group} for kind, group in groups.items()
     }
@@ -73,7 +71,8 @@ def _trainable(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_graph(values: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    return {name: v for name, v in values if getattr(v, "grad_fn", None) is not None}
+    tensor_class = imported("torch", "Tensor") or ()
+    return {n: v for n, v in values if isinstance(v, tensor_class) and v.grad_fn is not None}
 
 
 def _torch_gradients(loss: Any, tensors: list[Any]) -> Iterable[Any]:
@@ -111,8 +110,8 @@ def ask_jax(call: Callable[[Any, Any], Any], loss: Any, module: Any, fwd_out: An
         # From nnx modules in an object of another kind, which cannot be copied.
         is_of_the_copy = type(error).__name__ == "TraceContextError"
         return Gradients() if is_of_the_copy else Gradients(asked="jax.grad", error=error)
-    is_zero = to_float(loss) == 0.0
-    learnable = {name: g if is_zero or g.any() else None for name, g in found.items()}
+    may_be_zero = to_float(loss) == 0.0
+    learnable = {name: g if may_be_zero or g.any() else None for name, g in found.items()}
     outputs = {name: g for name, g in learnable.items() if name.startswith("fwd_out")}
     return Gradients(learnable={} if _hides_arrays(module) else learnable, outputs=outputs)
 

@@ -78,13 +78,14 @@ class Networks:
 
     def tensors_with_graph(self) -> dict[str, Any]:
         """Returns what is kept in attributes and in buffers, and leads to what it was made of."""
+        tensor_class = imported("torch", "Tensor") or ()
         owners = self.parts | {"": self.module}
         return {
             inner_path: value
             for path, owner in owners.items()
             for name, attribute in _state(owner).items()
             for inner_path, value in walk(attribute, _join(path, name))
-            if getattr(value, "grad_fn", None) is not None
+            if isinstance(value, tensor_class) and value.grad_fn is not None
         }
 
     def put_back(self) -> ExitStack:

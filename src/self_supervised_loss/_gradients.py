@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from self_supervised_loss._frameworks import imported
 from self_supervised_loss._networks import Networks
-from self_supervised_loss._values import attributes, to_float, walk
+from self_supervised_loss._values import to_float, walk
 
 
 @dataclass
@@ -118,16 +119,26 @@ def ask_jax(call: Callable[[Any, Any], Any], loss: Any, module: Any, fwd_out: An
 
 def _jax_gradients(call: Callable[[Any, Any], Any], module: Any, fwd_out: Any) -> dict[str, Any]:
     tree_util = imported("jax", "tree_util")
-    named, structure = tree_util.tree_flatten_with_path((module, fwd_out))
+    module_tree, rebuild = _as_pytree(module)
+    named, structure = tree_util.tree_flatten_with_path((module_tree, fwd_out))
     names = [("module", "fwd_out")[path[0].idx] + tree_util.keystr(path[1:]) for path, _ in named]
     values = dict(zip(names, (value for _, value in named), strict=True))
 
     def compute(arrays: dict[str, Any]) -> Any:
-        return call(*tree_util.tree_unflatten(structure, (values | arrays).values()))
+        tree, output = tree_util.tree_unflatten(structure, (values | arrays).values())
+        return call(rebuild(tree), output)
 
     arrays = {name: value for name, value in values.items() if _is_floating(value)}
     found: dict[str, Any] = imported("jax", "grad")(imported("jax", "jit")(compute))(arrays)
     return found
+
+
+def _as_pytree(module: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """Returns a module as a pytree, and what makes a module of it again."""
+    if isinstance(module, imported("flax.nnx", "Module") or ()):  # may refer to itself
+        graph, state = imported("flax.nnx", "split")(module)
+        return state, partial(imported("flax.nnx", "merge"), graph)
+    return module, lambda tree: tree
 
 
 def is_jax_array(value: Any) -> bool:
@@ -142,6 +153,7 @@ def _is_floating(value: Any) -> bool:
 
 def _hides_arrays(module: Any) -> bool:
     """Tells whether a module has arrays that JAX does not find, since it is no pytree."""
-    tree = imported("jax", "tree")
-    is_leaf = any(leaf is module for leaf in tree.leaves(module))
-    return is_leaf and any(map(is_jax_array, tree.leaves(attributes(module))))
+    if not imported("jax", "tree_util").all_leaves([module]):
+        return False
+    kinds = imported("jax", "Array"), imported("flax.nnx", "Variable") or ()
+    return any(isinstance(value, kinds) for _, value in walk(module, "", into_objects=True))

@@ -1,6 +1,5 @@
 """The torch modules in a module: what can change of them, and how that is put back."""
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -26,29 +25,27 @@ class Networks:
     def __init__(self, module: Any, wrapped: Any) -> None:
         """Looks for networks in a module, which may be wrapped."""
         self.module = module
-        self.parts: dict[str, Any] = {}
-        self.parameters: dict[str, Any] = {}
-        self.unregistered: dict[str, Any] = {}
         torch_module = imported("torch.nn", "Module")
         self.is_torch_module = torch_module is not None and isinstance(module, torch_module)
-        self.come_and_go = torch_module is not None and _come_and_go(module, wrapped)
-        if torch_module is None or self.come_and_go:
-            return
-        roots = {"": module} if self.is_torch_module else dict(_held(attributes(module), ""))
-        self.parts = dict(_parts(roots))
-        self.parameters = dict(_parameters(roots))
+        roots = {"": module} if self.is_torch_module else _held(attributes(module), "")
+        parts = _parts(roots)
+        self.come_and_go = _come_and_go([*parts.values(), *_parts({"": wrapped}).values()])
+        self.parts, self.parameters = ({}, {}) if self.come_and_go else (parts, _parameters(roots))
+        self.unregistered: dict[str, Any] = {}
         if self.is_torch_module:
-            known = {id(value) for value in (*self.parts.values(), *self.parameters.values())}
-            held = {
-                path: value
-                for part_path, part in self.parts.items()
-                for path, value in _held(_containers(part), part_path)
-                if id(value) not in known
-            }
-            self.parts |= dict(_parts(held))
-            self.unregistered = {
-                name: value for name, value in _parameters(held) if id(value) not in known
-            }
+            self._add_unregistered()
+
+    def _add_unregistered(self) -> None:
+        known = {id(value) for value in (*self.parts.values(), *self.parameters.values())}
+        held = {
+            path: value
+            for part_path, part in self.parts.items()
+            for path, value in _held(_containers(part), part_path).items()
+            if id(value) not in known
+        }
+        self.parts |= _parts(held)
+        parameters = _parameters(held)
+        self.unregistered = {n: p for n, p in parameters.items() if id(p) not in known}
 
     def again(self) -> "Networks":
         """Looks again, unless parameters come and go."""
@@ -57,9 +54,10 @@ class Networks:
     def fingerprints(self) -> dict[str, Any]:
         """Returns what the loss method must not change of parameters and their gradients."""
         prints = dict[str, Any]()
+        renormalised = self._renormalised()
         for name, parameter in (self.parameters | self.unregistered).items():
             settings = id(parameter), parameter.requires_grad
-            is_kept = name not in self._renormalised()
+            is_kept = name not in renormalised
             prints[name] = settings, _fingerprint(parameter) if is_kept else None
             prints[f"{name}.grad"] = _fingerprint(parameter.grad)
         return prints
@@ -113,42 +111,42 @@ class Networks:
         }
 
 
-def _come_and_go(module: Any, wrapped: Any) -> bool:
-    roots = [root for root in (wrapped, module) if isinstance(root, imported("torch.nn", "Module"))]
-    parts = [part for root in roots for part in root.modules()]
+def _come_and_go(parts: list[Any]) -> bool:
     names = {base.__name__ for part in parts for base in type(part).__mro__}
     return bool(names & {"FSDPModule", "FullyShardedDataParallel", "LazyModuleMixin"})
 
 
-def _held(values: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
-    kinds = imported("torch.nn", "Module"), imported("torch.nn", "Parameter")
-    for name, value in values.items():
-        for inner_path, inner_value in walk(value, _join(path, name)):
-            if isinstance(inner_value, kinds):
-                yield inner_path, inner_value
+def _held(values: dict[str, Any], path: str) -> dict[str, Any]:
+    """Returns the torch modules and parameters among values, and in their lists and dicts."""
+    kinds = imported("torch.nn", "Module") or (), imported("torch.nn", "Parameter") or ()
+    inside = (item for name, value in values.items() for item in walk(value, _join(path, name)))
+    return {path: value for path, value in inside if isinstance(value, kinds)}
 
 
 def _containers(part: Any) -> dict[str, Any]:
     return {name: v for name, v in vars(part).items() if isinstance(v, (dict, list, tuple))}
 
 
-def _parts(roots: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _parts(roots: dict[str, Any]) -> dict[str, Any]:
+    torch_module = imported("torch.nn", "Module") or ()
+    parts = dict[str, Any]()
     for path, root in roots.items():
-        if isinstance(root, imported("torch.nn", "Module")):
-            yield from root.named_modules(prefix=path)
+        if isinstance(root, torch_module):
+            parts |= root.named_modules(prefix=path)
+    return parts
 
 
-def _parameters(roots: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _parameters(roots: dict[str, Any]) -> dict[str, Any]:
+    parameters = dict[str, Any]()
     for path, root in roots.items():
-        if isinstance(root, imported("torch.nn", "Module")):
-            yield from root.named_parameters(prefix=path)
-        else:
-            yield path, root
+        is_module = isinstance(root, imported("torch.nn", "Module"))
+        parameters |= root.named_parameters(prefix=path) if is_module else {path: root}
+    return parameters
 
 
 def _state(owner: Any) -> dict[str, Any]:
     """Returns attributes and buffers, but for what torch makes anew from parameters."""
-    if not isinstance(owner, imported("torch.nn", "Module")):
+    if not isinstance(owner, imported("torch.nn", "Module") or ()):
         return attributes(owner)
     made_from = [name for name, _ in owner.named_parameters(recurse=False)]
     state = attributes(owner) | dict(owner.named_buffers(recurse=False))

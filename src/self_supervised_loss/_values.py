@@ -37,14 +37,17 @@ def walk(value: Any, path: str, *, into_objects: bool = False) -> Iterator[tuple
 
 
 def _inside(value: Any, path: str, into_objects: bool) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        yield from ((f"{path}[{key!r}]", part) for key, part in value.items())
-    elif isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)):
         yield from ((f"{path}[{index}]", part) for index, part in enumerate(value))
+    elif isinstance(value, Mapping) and _holds_its_items(value):
+        yield from ((f"{path}[{key!r}]", part) for key, part in value.items())
     elif into_objects:
-        for name, part in attributes(value).items():
-            # A TensorDict keeps its items there.
-            yield path if name == "_tensordict" else f"{path}.{name}", part
+        yield from ((f"{path}.{name}", part) for name, part in attributes(value).items())
+
+
+def _holds_its_items(mapping: Any) -> bool:
+    """Tells whether it has what it gives. A stack of TensorDicts stacks anew at each access."""
+    return all(mapping[key] is part for key, part in mapping.items())
 
 
 def attributes(value: Any) -> dict[str, Any]:

@@ -247,24 +247,31 @@ def leaves_masked_rows_out(trial: Trial) -> Iterator[str]:
     """Rows where `loss_mask` is False are not learnt from."""
     mask = _column(trial.batch, "loss_mask")
     shape = shape_of(mask)
-    for name, gradient in trial.gradients.outputs.items():
-        has_rows = gradient is not None and shape and shape_of(gradient)[: len(shape)] == shape
-        if has_rows and not getattr(gradient, "is_meta", False) and gradient[mask == 0].any():
-            what_to_do = "Leave those rows out of the loss: they are padding."
-            yield f"{name} is also learnt from where batch['loss_mask'] is False. {what_to_do}"
+    learnt_from = [
+        name
+        for name, gradient in trial.gradients.outputs.items()
+        if gradient is not None and not getattr(gradient, "is_meta", False)
+        if shape and shape_of(gradient)[: len(shape)] == shape and gradient[mask == 0].any()
+    ]
+    if learnt_from:
+        what_to_do = "Leave those rows out of the loss: they are padding."
+        yield (
+            "the loss also learns where batch['loss_mask'] is False, from "
+            f"{_listed(learnt_from)}. {what_to_do}"
+        )
 
 
 def keeps_no_graph(trial: Trial) -> Iterator[str]:
     """No step leads back into the one before."""
     if kept := trial.kept_graphs:
-        what_to_do = "Detach it, or else backward() fails in the next step that reads it."
-        yield f"{_listed(kept)} is kept with its graph. {what_to_do}"
+        what_to_do = "Detach it there, or else backward() fails in the next step that reads it."
+        yield f"the graph of this step is kept in {_listed(kept)}. {what_to_do}"
 
 
 def leaves_buffers_to_the_loop(trial: Trial) -> Iterator[str]:
     """A loss can be computed without training."""
     if changed := trial.changes.buffers:
-        what_to_do = "It also does so where a loss is only evaluated: rather leave it to the loop."
+        what_to_do = "Leave that to the training loop: losses are also computed to evaluate."
         yield f"the loss method changed the buffers {_listed(changed)}. {what_to_do}"
 
 

@@ -578,7 +578,8 @@ RUNS_ITS_NETWORK = (
 )
 REGISTER = "Keep networks in a torch.nn.ModuleList or ModuleDict, or in attributes."
 IS_KEPT = (
-    "is kept with its graph. Detach it, or else backward() fails in the next step that reads it."
+    "the graph of this step is kept in {}. Detach it there, or else backward() fails in the next "
+    "step that reads it."
 )
 
 
@@ -592,7 +593,7 @@ IS_KEPT = (
         ),
         (
             IgnoresTheMask,
-            "fwd_out['prediction'] is also learnt from where batch['loss_mask'] is False. "
+            "the loss also learns where batch['loss_mask'] is False, from fwd_out['prediction']. "
             "Leave those rows out of the loss: they are padding.",
         ),
         (RunsItsNetwork, RUNS_ITS_NETWORK),
@@ -616,13 +617,13 @@ IS_KEPT = (
             "the loss also trains what batch['encoded'] comes from. "
             "Detach them, or ignore this if that is meant.",
         ),
-        (KeepsAState, f"state {IS_KEPT}"),
-        (KeepsAStateOfTheLoss, f"state {IS_KEPT}"),
-        (HoldsAState, f"states[0] {IS_KEPT}"),
+        (KeepsAState, IS_KEPT.format("state")),
+        (KeepsAStateOfTheLoss, IS_KEPT.format("state")),
+        (HoldsAState, IS_KEPT.format("states[0]")),
         (
             CountsItself,
-            "the loss method changed the buffers count. It also does so where a loss is only "
-            "evaluated: rather leave it to the loop.",
+            "the loss method changed the buffers count. "
+            "Leave that to the training loop: losses are also computed to evaluate.",
         ),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
@@ -758,7 +759,8 @@ class ReadsADistribution(Predictor):
     """Reads what a distribution computes on demand, in a tuple as a world model returns it."""
 
     def forward(self, batch):
-        return {"prior": (torch.distributions.Categorical(logits=self.net(batch["obs"])),)}
+        kind = torch.distributions.Categorical
+        return {"prior": (kind(logits=self.net(batch["obs"])),), "kind": kind}
 
     def errors(self, batch, fwd_out):
         return fwd_out["prior"][0].probs.square()
@@ -1098,7 +1100,7 @@ def test_a_mistake_in_jax_gets_one_sentence(framework, loss, beginning):
 def test_a_mask_that_is_ignored_in_jax(framework):
     module, batch = jax_module(framework, squared_error), jax_transitions()
     batch["loss_mask"] = jnp.arange(8) < 6
-    with pytest.warns(UserWarning, match="learnt from where batch..loss_mask.. is False"):
+    with pytest.warns(UserWarning, match="learns where batch..loss_mask.. is False"):
         check_module(module, batch=batch, fwd_out={"prediction": module.predict(batch["obs"])})
 
 
@@ -1120,6 +1122,12 @@ class DropsOut(nnx.Module, SelfSupervisedLossAPI[jax.Array]):
 
     def compute_self_supervised_loss(self, *, fwd_out, **kwargs):
         return jnp.square(self.dropout(self.norm(fwd_out["prediction"]))).mean()
+
+
+class RefersToItself(DropsOut):
+    def __init__(self):
+        super().__init__()
+        self.parent = nnx.data(self)
 
 
 class HoldsAFlaxModule(SelfSupervisedLossAPI[jax.Array]):
@@ -1157,6 +1165,7 @@ class IsPerfect(EquinoxModel, SelfSupervisedLossAPI[jax.Array]):
     "module_class",
     [
         DropsOut,
+        RefersToItself,
         HoldsAFlaxModule,
         RunsItsNetworkInJAX,
         HoldsAnEquinoxModule,

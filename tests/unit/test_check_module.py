@@ -363,6 +363,7 @@ def logs_a_complex_number(self, *, learner, module_id, **kwargs):
     return 1.0
 
 
+RAISED = "compute_self_supervised_loss raised"
 PASS_CONFIG = "If that is config, pass config= to check_module."
 
 
@@ -371,49 +372,49 @@ PASS_CONFIG = "If that is config, pass config= to check_module."
     [
         (
             no_kwargs,
-            "there is no **kwargs. Add it, since some learners pass more, as RLlib's TorchMetaLearner does.",
+            "there is no **kwargs. Add it, since some learners pass more, as RLlib's "
+            "TorchMetaLearner does.",
         ),
         (
             passes_extras_on,
-            "compute_self_supervised_loss raised TypeError: passes_extras_on.<locals>.<lambda>() got an unexpected "
+            f"{RAISED} TypeError: passes_extras_on.<locals>.<lambda>() got an unexpected "
             "keyword argument 'an_extra_argument'",
         ),
         (
             takes_more,
-            "compute_self_supervised_loss raised TypeError: takes_more() missing 1 required keyword-only argument: "
+            f"{RAISED} TypeError: takes_more() missing 1 required keyword-only argument: "
             "'target_net'",
         ),
         (
             asks_the_learner_for_more,
-            "compute_self_supervised_loss raised AttributeError: not every learner has .device there. Ask for no "
+            f"{RAISED} AttributeError: not every learner has .device there. Ask for no "
             "more than module, config, metrics.",
         ),
         (
             asks_the_logger_for_more,
-            "compute_self_supervised_loss raised AttributeError: not every learner has .peek there. Ask for no more "
+            f"{RAISED} AttributeError: not every learner has .peek there. Ask for no more "
             "than log_value, log_dict.",
         ),
         (
             divides_by_zero,
-            "compute_self_supervised_loss raised ZeroDivisionError: division by zero",
+            f"{RAISED} ZeroDivisionError: division by zero",
         ),
         (
             reads_an_attribute_of_config,
-            "compute_self_supervised_loss raised AttributeError: 'NoneType' object has no attribute 'beta'. "
-            + PASS_CONFIG,
+            f"{RAISED} AttributeError: 'NoneType' object has no attribute 'beta'. " + PASS_CONFIG,
         ),
         (
             reads_an_item_of_config,
-            f"compute_self_supervised_loss raised TypeError: 'NoneType' object is not subscriptable. {PASS_CONFIG}",
+            f"{RAISED} TypeError: 'NoneType' object is not subscriptable. {PASS_CONFIG}",
         ),
         (
             counts_with_config,
-            "compute_self_supervised_loss raised TypeError: unsupported operand type(s) for *: 'float' and "
+            f"{RAISED} TypeError: unsupported operand type(s) for *: 'float' and "
             f"'NoneType'. {PASS_CONFIG}",
         ),
         (
             logs_under_a_number,
-            "compute_self_supervised_loss raised TypeError: the key of a metric is a string or a tuple of strings, "
+            f"{RAISED} TypeError: the key of a metric is a string or a tuple of strings, "
             "not 3, and has at most 99 names",
         ),
         (
@@ -422,7 +423,8 @@ PASS_CONFIG = "If that is config, pass config= to check_module."
         ),
         (
             logs_a_complex_number,
-            "the value logged as ('module', 'error') is a complex, not a real number. Log a scalar.",
+            "the value logged as ('module', 'error') is a complex, not a real number. "
+            "Log a scalar.",
         ),
         (
             lambda self, **kwargs: None,
@@ -616,7 +618,8 @@ def test_a_metric_that_other_modules_would_share_is_a_hint_with_the_key_to_use()
     (warning,) = warned
     assert str(warning.message).splitlines() == [
         "all modules that log ('loss',) would share it. Begin with module_id: ('icm', 'loss').",
-        "all modules that log ('terms', 'error') would share it. Begin with module_id: ('icm', 'terms', 'error').",
+        "all modules that log ('terms', 'error') would share it. "
+        "Begin with module_id: ('icm', 'terms', 'error').",
     ]
 
 

@@ -1,6 +1,7 @@
 """What bad input gets: an error that names what was wrong and what to do."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -122,7 +123,9 @@ def test_a_class_in_place_of_a_module_is_told_so(module_class):
             return 0.0
 
     name = module_class.__name__
-    with pytest.raises(TypeError, match=rf"module 'm' is no instance. {name} is a class: write"):
+    with pytest.raises(
+        TypeError, match=rf"module 'm' is not an instance. {name} is a class: write"
+    ):
         FallbackLearner(module={"m": module_class}).compute_losses(fwd_out={"m": 0}, batch={"m": 0})
 
 
@@ -256,3 +259,16 @@ def test_no_loss_method_is_called_twice():
     with pytest.raises(RuntimeError, match="out of order"):
         learner.compute_losses(fwd_out=inputs, batch=inputs)
     assert (healthy.calls, failing.calls) == (2, 1)
+
+
+def test_an_error_in_a_graph_has_no_note_which_dynamo_could_not_trace(monkeypatch):
+    # What torch.compile shows of the error is in tests/frameworks/test_torch_compile.py.
+    compiler = SimpleNamespace(is_dynamo_compiling=lambda: True)
+    monkeypatch.setitem(sys.modules, "torch.compiler", compiler)
+    error = ValueError("out of order")
+    with pytest.raises(ValueError) as raised:
+        Learner(module={"m": Curious(error=error)}).compute_losses(
+            fwd_out={"m": {}}, batch={"m": {}}
+        )
+    assert raised.value is error
+    assert not hasattr(error, "__notes__")

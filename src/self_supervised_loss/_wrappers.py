@@ -45,7 +45,7 @@ def check_fallback(module: Any, module_id: Any) -> None:
     if not isinstance(module, _CloserLook):
         return
     if isinstance(module, type):
-        raise TypeError(f"module {module_id!r} is no instance. {remedy(module)}")
+        raise TypeError(f"module {module_id!r} is not an instance. {remedy(module)}")
     if hasattr(module, _LOSS_METHOD) and not is_dynamo_tracing():  # which cannot trace a warning
         name = type(module).__name__
         warnings.warn(f"{name}.{_LOSS_METHOD} is not called. {remedy(module)}", stacklevel=3)

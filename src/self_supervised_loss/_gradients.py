@@ -106,7 +106,8 @@ def ask_jax(call: Callable[[Any, Any], Any], loss: Any, module: Any, fwd_out: An
     A gradient of zeros counts as none, unless the loss is zero too.
     """
     try:
-        found = _jax_gradients(call, module, fwd_out)
+        tree, rebuild = _as_pytree(module)
+        found = _jax_gradients(lambda tree, output: call(rebuild(tree), output), tree, fwd_out)
     except Exception as error:
         # From nnx modules in an object of another kind, which cannot be copied.
         is_of_the_copy = type(error).__name__ == "TraceContextError"
@@ -114,19 +115,17 @@ def ask_jax(call: Callable[[Any, Any], Any], loss: Any, module: Any, fwd_out: An
     may_be_zero = to_float(loss) == 0.0
     learnable = {name: g if may_be_zero or g.any() else None for name, g in found.items()}
     outputs = {name: g for name, g in learnable.items() if name.startswith("fwd_out")}
-    return Gradients(learnable={} if _hides_arrays(module) else learnable, outputs=outputs)
+    return Gradients(learnable={} if _hides_arrays(tree) else learnable, outputs=outputs)
 
 
 def _jax_gradients(call: Callable[[Any, Any], Any], module: Any, fwd_out: Any) -> dict[str, Any]:
     tree_util = imported("jax", "tree_util")
-    module_tree, rebuild = _as_pytree(module)
-    named, structure = tree_util.tree_flatten_with_path((module_tree, fwd_out))
+    named, structure = tree_util.tree_flatten_with_path((module, fwd_out))
     names = [("module", "fwd_out")[path[0].idx] + tree_util.keystr(path[1:]) for path, _ in named]
     values = dict(zip(names, (value for _, value in named), strict=True))
 
     def compute(arrays: dict[str, Any]) -> Any:
-        tree, output = tree_util.tree_unflatten(structure, (values | arrays).values())
-        return call(rebuild(tree), output)
+        return call(*tree_util.tree_unflatten(structure, (values | arrays).values()))
 
     arrays = {name: value for name, value in values.items() if _is_floating(value)}
     found: dict[str, Any] = imported("jax", "grad")(imported("jax", "jit")(compute))(arrays)

@@ -79,10 +79,11 @@ def measure() -> Iterator[Row]:
 
 def _measure_steps(batch: Columns) -> Iterator[Row]:
     modules, tianshou = make_modules(), make_tianshou()
+    optimizers = _optimizers(modules)
     steps = {
-        "ours": _step(modules, _losses_by_learner(modules, NoMetrics()), batch),
-        "by hand": _step(modules, _losses_by_hand(modules), batch),
-        "by hand, again": _step(modules, _losses_by_hand(modules), batch),
+        "ours": _step(optimizers, _losses_by_learner(modules, NoMetrics()), batch),
+        "by hand": _step(optimizers, _losses_by_hand(modules), batch),
+        "by hand, again": _step(optimizers, _losses_by_hand(modules), batch),
         "RLlib's": step_of_rllib(modules, lambda: _shuffled(batch), NoMetrics()),
         "Tianshou's": step_of_tianshou(tianshou, batch),
     }
@@ -110,12 +111,13 @@ def _check_gradients(steps: dict[str, Callable[[], Any]], modules: Any, tianshou
 
 def _measure_compiled_steps(batch: Columns) -> Iterator[Row]:
     modules = make_modules()
+    optimizers = _optimizers(modules)
     by_hand = torch.compile(_losses_by_hand(modules), fullgraph=True)
     ours = torch.compile(_losses_by_learner(modules, NoMetrics()), fullgraph=True)
     steps = {
-        "ours": _step(modules, ours, batch),
-        "by hand": _step(modules, by_hand, batch),
-        "by hand, again": _step(modules, by_hand, batch),
+        "ours": _step(optimizers, ours, batch),
+        "by hand": _step(optimizers, by_hand, batch),
+        "by hand, again": _step(optimizers, by_hand, batch),
     }
     yield from _beside_by_hand("a compiled training step", interleave(steps, rounds=300))
 
@@ -128,12 +130,15 @@ def _beside_by_hand(what: str, seconds: dict[str, float]) -> Iterator[Row]:
 
 def _measure_dispatch_and_logging(batch: Columns) -> Iterator[Row]:
     modules = make_modules()
+    optimizers = _optimizers(modules)
     free = FreePPOLearner(module={"policy": None, "icm": FreeICM(OBS_SIZE, NUM_ACTIONS)})
     data = dict.fromkeys(free.module, batch)
     seconds = interleave(
         {
             "ours": lambda: free.compute_losses(fwd_out=data, batch=data),
-            "the whole step": _step(modules, _losses_by_learner(modules, MetricsLogger()), batch),
+            "the whole step": _step(
+                optimizers, _losses_by_learner(modules, MetricsLogger()), batch
+            ),
         }
     )
     yield Row(
@@ -174,9 +179,14 @@ def _losses_by_learner(modules: Any, metrics: Any) -> Losses:
     return compute_losses
 
 
-def _step(modules: Any, compute_losses: Losses, batch: Columns) -> Callable[[], None]:
-    optimizers = [torch.optim.Adam(module.parameters(), lr=0.0) for module in modules.values()]
+def _optimizers(modules: Any) -> list[torch.optim.Optimizer]:
+    # One set for all steps on these modules, so that only the losses of the steps differ.
+    return [torch.optim.Adam(module.parameters(), lr=0.0) for module in modules.values()]
 
+
+def _step(
+    optimizers: list[torch.optim.Optimizer], compute_losses: Losses, batch: Columns
+) -> Callable[[], None]:
     def step() -> None:
         losses = compute_losses(_shuffled(batch))
         for optimizer in optimizers:

@@ -23,7 +23,7 @@ def wheel(tmp_path_factory):
 
 
 def test_the_wheel_is_small_and_holds_the_package_alone(wheel):
-    assert wheel.stat().st_size < 40_000
+    assert wheel.stat().st_size < 50_000
     files = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert files == {
         f"self_supervised_loss/{name}"

@@ -1,5 +1,4 @@
-"""The README files do what they say. `typing/test_blocks_of_readmes.py` has type checkers read
-them."""
+"""The README files do what they say. Type checkers read them in `typing`."""
 
 import copy
 import json

@@ -258,6 +258,9 @@ class Array:
     def __init__(self, *shape):
         self.shape = shape
 
+    def __repr__(self):  # for the names of the cases, which must be the same in each process
+        return f"Array{self.shape}"
+
 
 @pytest.mark.parametrize(
     ("batch", "is_right"),

@@ -17,8 +17,8 @@ from ray.rllib.core.learner.differentiable_learner_config import DifferentiableL
 from ray.rllib.core.learner.torch.torch_differentiable_learner import TorchDifferentiableLearner
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 
-from rllib.algorithms import algorithm_config, equal_weights
-from rllib.training import WARNINGS_OF_RAY, running
+from rllib.cluster.algorithms import algorithm_config, equal_weights
+from rllib.cluster.training import WARNINGS_OF_RAY, running
 
 pytestmark = WARNINGS_OF_RAY
 

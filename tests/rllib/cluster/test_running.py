@@ -11,8 +11,8 @@ from ray import tune
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.offline.offline_evaluation_runner import OfflineEvaluationRunner
 
-from rllib.algorithms import algorithm_config, equal_weights, train_until_compared
-from rllib.training import WARNINGS_OF_RAY, running
+from rllib.cluster.algorithms import algorithm_config, equal_weights, train_until_compared
+from rllib.cluster.training import WARNINGS_OF_RAY, running
 from self_supervised_loss import Learner
 
 pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]

@@ -11,7 +11,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import RLModuleSpec
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
-from rllib.training import WARNINGS_OF_RAY, running
+from rllib.cluster.training import WARNINGS_OF_RAY, running
 from self_supervised_loss import SelfSupervisedLossAPI
 
 pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]

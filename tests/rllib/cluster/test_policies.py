@@ -19,7 +19,7 @@ from ray.rllib.examples.learners.classes.intrinsic_curiosity_learners import (
     DQNTorchLearnerWithCuriosity,
 )
 
-from rllib.training import WARNINGS_OF_RAY, all_learners, running
+from rllib.cluster.training import WARNINGS_OF_RAY, all_learners, running
 from self_supervised_loss import Learner
 from self_supervised_loss.testing import check_module
 

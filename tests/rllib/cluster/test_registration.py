@@ -10,8 +10,8 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI as RLlibAPI
 
-from rllib.foreign_modules import Autoencoder, RegisteredHere
-from rllib.training import WARNINGS_OF_RAY, all_learners, running
+from rllib.cluster.foreign_modules import Autoencoder, RegisteredHere
+from rllib.cluster.training import WARNINGS_OF_RAY, all_learners, running
 from self_supervised_loss import SelfSupervisedLossAPI
 
 pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]

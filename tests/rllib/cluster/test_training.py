@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from modules.icm_rl_module import ICMRLModule
 
-from rllib.training import WARNINGS_OF_RAY, check_training
+from rllib.cluster.training import WARNINGS_OF_RAY, check_training
 
 pytestmark = WARNINGS_OF_RAY
 

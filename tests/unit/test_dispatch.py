@@ -4,6 +4,7 @@ alone."""
 import copy
 import pickle
 import threading
+import warnings
 from collections import ChainMap, OrderedDict, UserDict
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
@@ -39,20 +40,17 @@ def loss_of(module, config=None):
 # Which loss
 
 
-def test_a_subclass_gets_its_own_loss():
-    assert loss_of(Curious())[0] == "own"
+@SelfSupervisedLossAPI.register
+class Registered:
+    compute_self_supervised_loss = Curious.compute_self_supervised_loss
 
 
-def test_a_module_without_a_loss_gets_the_learners():
-    assert loss_of(Plain())[0] == "fallback"
-
-
-def test_a_registered_class_gets_its_own_loss():
-    @SelfSupervisedLossAPI.register
-    class Registered:
-        compute_self_supervised_loss = Curious.compute_self_supervised_loss
-
-    assert loss_of(Registered())[0] == "own"
+@pytest.mark.parametrize(
+    ("module_class", "expected"),
+    [(Curious, "own"), (Registered, "own"), (Plain, "fallback")],
+)
+def test_a_module_that_implements_the_api_gets_its_own_loss(module_class, expected):
+    assert loss_of(module_class())[0] == expected
 
 
 def test_a_class_may_be_registered_after_its_modules_were_trained():
@@ -65,39 +63,42 @@ def test_a_class_may_be_registered_after_its_modules_were_trained():
     assert loss_of(Late())[0] == "own"
 
 
-def test_a_method_of_the_right_name_is_not_enough_and_the_class_is_named_once():
-    class DuckTyped:
-        def compute_self_supervised_loss(self, **arguments):
-            raise AssertionError("called")
+class DuckTyped:
+    def compute_self_supervised_loss(self, **arguments):
+        raise AssertionError("called")
 
-    learner = AnsweringLearner(module={"a": DuckTyped(), "b": DuckTyped()})
-    inputs = {"a": {}, "b": {}}
+
+class Wrapper:
+    def __init__(self, wrapped):
+        self.wrapped = wrapped
+
+    def unwrapped(self):
+        return self.wrapped
+
+
+@pytest.mark.parametrize("module", [DuckTyped(), Wrapper(DuckTyped())], ids=["bare", "wrapped"])
+def test_a_method_of_the_right_name_is_not_enough_and_a_warning_says_so(module):
     with pytest.warns(UserWarning) as warned:
-        losses = learner.compute_losses(fwd_out=inputs, batch=inputs)
-        learner.compute_losses(fwd_out=inputs, batch=inputs)
-    assert [kind for kind, *_ in losses.values()] == ["fallback", "fallback"]
+        assert loss_of(module)[0] == "fallback"
     (warning,) = warned
-    assert "DuckTyped.compute_self_supervised_loss is not called" in str(warning.message)
-    assert "Derive the class from SelfSupervisedLossAPI" in str(warning.message)
+    assert str(warning.message) == (
+        "DuckTyped.compute_self_supervised_loss is not called. Derive DuckTyped from "
+        "SelfSupervisedLossAPI, or register it with SelfSupervisedLossAPI.register."
+    )
+    assert warning.filename == __file__  # that of the call of compute_losses
 
 
-def test_the_warning_points_at_the_call_of_compute_losses():
-    class DuckTyped:
-        def compute_self_supervised_loss(self, **arguments): ...
+def test_the_warnings_filter_decides_how_often_the_warning_shows():
+    def shown(action):
+        with warnings.catch_warnings(record=True) as shown:
+            warnings.simplefilter(action)
+            for _ in range(3):
+                loss_of(DuckTyped())
+        return len(shown)
 
-    learner = AnsweringLearner(module={"m": DuckTyped()})
-    with pytest.warns(UserWarning, match="DuckTyped") as warned:
-        learner.compute_losses(fwd_out={"m": {}}, batch={"m": {}})
-    assert warned[0].filename == __file__
-
-
-def test_the_warning_is_an_error_each_time_if_warnings_are_errors():
-    class DuckTyped:
-        def compute_self_supervised_loss(self, **arguments): ...
-
-    for _ in range(2):
-        with pytest.raises(UserWarning, match="DuckTyped"):
-            loss_of(DuckTyped())
+    assert [shown(action) for action in ("ignore", "default", "always")] == [0, 1, 3]
+    with pytest.raises(UserWarning, match="DuckTyped"):
+        loss_of(DuckTyped())  # as in these tests, where warnings are errors
 
 
 def test_a_module_that_lacks_the_method_cannot_be_made():
@@ -177,22 +178,6 @@ def test_a_module_may_compute_the_losses_of_others():
     assert losses["outer"]["inner"][1] is learner.module["inner"]
 
 
-def test_a_loss_across_modules_belongs_into_an_override_of_compute_losses():
-    class JointLearner(Learner):
-        def compute_losses(self, *, fwd_out, batch, **kwargs):
-            losses = super().compute_losses(fwd_out=fwd_out, batch=batch, **kwargs)
-            return losses | {
-                "left": losses["left"] + abs(fwd_out["left"]["z"] - fwd_out["right"]["z"])
-            }
-
-        def compute_loss_for_module(self, *, fwd_out, **kwargs):
-            return fwd_out["z"]
-
-    learner = JointLearner(module={"left": Plain(), "right": Plain()})
-    inputs = {"left": {"z": 1.0}, "right": {"z": 4.0}}
-    assert learner.compute_losses(fwd_out=inputs, batch=inputs) == {"left": 4.0, "right": 4.0}
-
-
 # What is left alone
 
 
@@ -211,30 +196,24 @@ class Untouchable:
     __hash__ = None  # type: ignore[assignment]
 
 
-@pytest.mark.parametrize("base", [Curious, Plain])
-def test_modules_are_not_tested_for_truth_or_equality(base):
-    module = type("UntouchableModule", (Untouchable, base), {})()
-    assert loss_of(module)[1] is (module if base is Curious else None)
+def test_nothing_is_tested_for_truth_or_equality_or_converted():
+    def return_thing(self, *, config, batch, fwd_out, **arguments):
+        assert config is batch is fwd_out is thing
+        return thing
 
-
-def test_losses_configs_and_data_are_passed_on_as_they_are():
-    class Module(Curious):
-        def compute_self_supervised_loss(self, *, config, batch, fwd_out, **arguments):
-            assert config is thing and batch is thing and fwd_out is thing
-            return thing
+    class Own(Untouchable, SelfSupervisedLossAPI):
+        compute_self_supervised_loss = return_thing
 
     class ThingLearner(Learner):
-        def compute_loss_for_module(self, **arguments):
-            return thing
+        compute_loss_for_module = return_thing
 
     thing = Untouchable()
-    learner = ThingLearner(
-        module={"own": Module(), "fallback": Plain()}, config=thing, metrics=thing
+    modules = {"own": Own(), "fallback": Untouchable()}
+    learner = ThingLearner(module=modules, config=thing, metrics=thing)
+    things = dict.fromkeys(modules, thing)
+    assert all(
+        loss is thing for loss in learner.compute_losses(fwd_out=things, batch=things).values()
     )
-    losses = learner.compute_losses(
-        fwd_out={"own": thing, "fallback": thing}, batch={"own": thing, "fallback": thing}
-    )
-    assert all(loss is thing for loss in losses.values())
     assert learner.metrics is thing
 
 

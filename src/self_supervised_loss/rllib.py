@@ -1,21 +1,24 @@
 """Auxiliary modules on Ray RLlib: modules that are trained beside the policies, on their data.
 
-RLlib gives data to policies alone. An auxiliary module, one that implements the API and does not act, such as a
-curiosity model, gets none and is silently not trained. Mix `AuxiliaryModules` into the learner of your algorithm,
-before RLlib's class:
+RLlib gives data to policies alone. An auxiliary module, such as a curiosity model, gets none, and
+is then silently not trained. Mix `AuxiliaryModules` into the learner of your algorithm, before
+RLlib's class:
 
     class PPOLearner(AuxiliaryModules, PPOTorchLearner):
         pass
 
     config.learners(learner_class=PPOLearner)
 
-It is the same for PPO, APPO, IMPALA, DQN, SAC, TQC, BC, MARWIL, IQL and CQL. Names and behaviour follow the inside of
-RLlib, which changes, so that this file is no part of what the package promises to keep stable.
+It is the same for PPO, APPO, IMPALA, DQN, SAC, TQC, BC, MARWIL, IQL and CQL.
+
+This file follows the inside of RLlib, which changes, so it is no part of what the package promises
+to keep stable.
 """
 
 from typing import Any
 
 from self_supervised_loss._api import ModuleID
+from self_supervised_loss._wrappers import remedy
 
 try:
     from ray.rllib.connectors.connector_v2 import ConnectorV2
@@ -26,62 +29,66 @@ try:
 except ImportError as error:
     raise ImportError(
         f"self_supervised_loss.rllib needs Ray RLlib, but {error}. "
-        "Install it with: pip install 'self-supervised-loss[rllib]'"
+        "Write: pip install 'self-supervised-loss[rllib]'"
     ) from error
 
 __all__ = ["AuxiliaryModules", "AuxiliaryModulesOffline", "add_next_obs"]
 
 
-class _AuxiliaryData:
+class _DataForModules:
     """What the mix-ins have in common: which modules are auxiliary, and what they learn from."""
 
     module: Any  # RLlib's MultiRLModule
     config: Any  # RLlib's AlgorithmConfig
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Refuses a class whose methods would never be called."""
+        """Refuses a class whose mix-in comes too late to be called."""
         super().__init_subclass__(**kwargs)
-        first = next(
-            base for base in cls.__mro__ if base.__module__.startswith((__name__, "ray.rllib."))
-        )
+        modules = (__name__, "ray.rllib.")
+        first, *others = (base for base in cls.__mro__ if base.__module__.startswith(modules))
         if first.__module__ != __name__:
+            mix_in = next(base for base in others if base.__module__ == __name__)
             raise TypeError(
-                f"{cls.__name__} has no effect, since {first.__name__} comes before the mix-in. Turn them round: "
-                f"class {cls.__name__}(AuxiliaryModules, {first.__name__})"
+                f"{mix_in.__name__} has no effect behind {first.__name__}. "
+                f"Write class {cls.__name__}({mix_in.__name__}, {first.__name__})."
             )
 
     def data_for_module(
         self, module_id: ModuleID, batch: dict[ModuleID, dict[str, Any]]
     ) -> dict[str, Any]:
-        """Returns what an auxiliary module learns from. Override it where there are several policies.
+        """Returns what an auxiliary module learns from. Override it if there are several policies.
 
         Args:
             module_id: The ID of the auxiliary module.
             batch: The data of the policies, by module ID.
 
         Returns:
-            The data of the policy. The module gets a copy of this dict.
+            Columns by name, here those of the only policy. The module gets a copy of the dict.
 
         Raises:
             ValueError: If there are several policies.
         """
+        return batch[self._only_policy(module_id)]
+
+    def _only_policy(self, module_id: ModuleID) -> ModuleID:
+        policies: list[ModuleID]
         policies = [policy for policy in self.config.policies if not self._is_auxiliary(policy)]
-        if len(policies) != 1:
-            raise ValueError(
-                f"module {module_id!r} could learn from any of the policies {policies}. "
-                f"Override {type(self).__name__}.data_for_module(module_id, batch) to return its data."
-            )
-        return batch[policies[0]]
+        if len(policies) == 1:
+            return policies[0]
+        raise ValueError(
+            f"module {module_id!r} could learn from each of the policies {sorted(policies)}. "
+            f"Override {type(self).__name__}.data_for_module(module_id, batch) to return its data."
+        )
 
     def _is_auxiliary(self, module_id: ModuleID) -> bool:
         module = self.module[module_id].unwrapped()
-        is_policy = module_id in self.config.policies and not module.learner_only
+        is_policy = module_id in self.config.policies and _can_act(module)
         return isinstance(module, RLlibAPI) and not is_policy
 
     def _with_auxiliary_modules(
         self, module_ids: list[ModuleID], fwd_out: dict[str, Any], batch: dict[str, Any]
     ) -> dict[str, dict[str, Any]]:
-        """Returns `fwd_out` and `batch` with those of the auxiliary modules that have no data yet."""
+        """Returns `fwd_out` and `batch` with those of the modules that have no data yet."""
         data = {
             module_id: {**self.data_for_module(module_id, batch)}
             for module_id in module_ids
@@ -93,32 +100,33 @@ class _AuxiliaryData:
         return {"fwd_out": {**fwd_out, **outputs}, "batch": {**batch, **data}}
 
 
-class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
-    """Mixed into a learner of RLlib's: trains the modules beside the policies on the policies' data.
+class AuxiliaryModules(_DataForModules, TorchLearner):  # type: ignore[misc]
+    """Mixed into a learner of RLlib's: trains auxiliary modules on the data of the policies.
 
-    A module is auxiliary if it implements the API and is no policy: it is not among
-    `config.multi_agent(policies=...)`, or its `RLModuleSpec` says `learner_only=True`. It has RLlib's default optimizer,
-    Adam with the learning rate `lr` of its own configuration, which is that of the critic where an algorithm has no `lr`.
+    A module is auxiliary if it implements the API and is no policy. A policy is listed in
+    `config.multi_agent(policies=...)`, and has a forward pass for more than training. An auxiliary
+    module has RLlib's default optimizer, with the `lr` of its configuration or, where an algorithm
+    has none, the `critic_lr`.
     """
 
     _temp_losses: dict[tuple[ModuleID, str], Any]  # in the learners of SAC, TQC, IQL and CQL alone
 
     def build(self) -> None:
-        """Builds the learner, and refuses auxiliary modules that would not be trained."""
+        """Builds the learner. It refuses auxiliary modules that would not be trained."""
         super().build()
         for module_id in filter(self._is_auxiliary, self.module.keys()):
-            if type(self).data_for_module is _AuxiliaryData.data_for_module:
-                self.data_for_module(module_id, dict.fromkeys(self.config.policies, {}))
+            if type(self).data_for_module is _DataForModules.data_for_module:
+                self._only_policy(module_id)
             self._check_optimizers(module_id)
 
     def should_module_be_updated(self, module_id: ModuleID, multi_agent_batch: Any = None) -> bool:
-        """Returns whether a module is trained. A list in `policies_to_train` is about policies alone."""
+        """Returns whether a module is trained. A list of `policies_to_train` is about policies."""
         if self._is_auxiliary(module_id) and not callable(self.config.policies_to_train):
             return True
         return bool(super().should_module_be_updated(module_id, multi_agent_batch))
 
     def configure_optimizers_for_module(self, module_id: ModuleID, config: Any = None) -> None:
-        """Gives an auxiliary module the default optimizer, whatever the algorithm gives its policies."""
+        """Gives an auxiliary module the default optimizer, and a policy that of its algorithm."""
         self._check_module(module_id)
         if not self._is_auxiliary(module_id):
             super().configure_optimizers_for_module(module_id=module_id, config=config)
@@ -141,7 +149,8 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
         return super().compute_losses(**arguments, **kwargs)  # type: ignore[no-any-return]
 
     def compute_gradients(self, loss_per_module: dict[str, Any], **kwargs: Any) -> dict[Any, Any]:
-        """Computes the gradients, module by module in the same order in each learner."""
+        """Computes the gradients of all modules, in the same order in each learner."""
+        gradients: dict[Any, Any]
         if hasattr(self, "_temp_losses"):
             gradients = self._compute_gradients_in_order(loss_per_module, **kwargs)
         else:
@@ -153,39 +162,35 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
     def _compute_gradients_in_order(
         self, loss_per_module: dict[str, Any], **kwargs: Any
     ) -> dict[Any, Any]:
-        """Does it for SAC, TQC, IQL and CQL, which keep a loss for each optimizer of a policy.
-
-        They walk a set of module IDs. Its order is another in each process, so that several learners would average the
-        gradients of one module with those of another.
-        """
+        # SAC, TQC, IQL and CQL keep a loss for each optimizer of a policy, and walk a set of module
+        # IDs. The order of a set differs between processes, so that learners would average the
+        # gradients of one module with those of another.
         auxiliary = {
             module_id: loss
             for module_id, loss in loss_per_module.items()
             if self._is_auxiliary(module_id)
         }
-        gradients = TorchLearner.compute_gradients(self, auxiliary)
+        gradients: dict[Any, Any] = TorchLearner.compute_gradients(self, auxiliary)
         losses = self._temp_losses
         for module_id in sorted(loss_per_module.keys() - auxiliary.keys()):
             self._temp_losses = {key: loss for key, loss in losses.items() if key[0] == module_id}
-            gradients |= super().compute_gradients(
-                {module_id: loss_per_module[module_id]}, **kwargs
-            )
-        return gradients  # type: ignore[no-any-return]
+            loss = {module_id: loss_per_module[module_id]}
+            gradients |= super().compute_gradients(loss, **kwargs)
+        return gradients
 
     def _check_module(self, module_id: ModuleID) -> None:
         module = self.module[module_id].unwrapped()
         name = f"module {module_id!r} ({type(module).__name__})"
-        if not hasattr(module, "compute_self_supervised_loss"):
-            return
-        if not isinstance(module, RLlibAPI):
+        if hasattr(module, "compute_self_supervised_loss") and not isinstance(module, RLlibAPI):
             raise TypeError(
-                f"{name} does not implement SelfSupervisedLossAPI in this process. Derive its class from it, or "
-                "register the class in its own file, since a registration holds in one process."
+                f"{name} does not implement the API in this process. {remedy(module)} "
+                "Do so in the file of the class, since a registration holds in one process."
             )
-        if not self._is_auxiliary(module_id) and not _can_act(module):
+        is_learner_only = self.module.rl_module_specs[module_id].learner_only
+        if is_learner_only and module_id in self.config.policies and _can_act(module):
             raise ValueError(
-                f"{name} is among the policies, but has a forward pass for training alone. "
-                "Set learner_only=True in its RLModuleSpec, or leave it out of config.multi_agent(policies=...)."
+                f"{name} is learner_only, but also listed among the policies. "
+                "Leave it out of config.multi_agent(policies=...)."
             )
 
     def _check_optimizers(self, module_id: ModuleID) -> None:
@@ -196,15 +201,15 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
         ]
         if names:
             raise ValueError(
-                f"parameters of module {module_id!r} have no optimizer: {', '.join(names)}. Let "
-                f"{type(self).__name__} call super().configure_optimizers_for_module for this module, or freeze them."
+                f"parameters of module {module_id!r} have no optimizer: {', '.join(names)}. "
+                f"{type(self).__name__}.configure_optimizers_for_module must register one, as "
+                "super().configure_optimizers_for_module does."
             )
 
     def _check_gradients(self, module_id: ModuleID) -> None:
         module = self.module[module_id]
-        waits = getattr(module, "require_backward_grad_sync", False)  # for each gradient, as DDP
-        if not waits or module.find_unused_parameters:
-            return
+        if not getattr(module, "require_backward_grad_sync", False):
+            return  # it is not in DDP, which waits for each gradient
         names = [
             name
             for name, param in module.unwrapped().named_parameters()
@@ -212,30 +217,37 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
         ]
         if names:
             raise ValueError(
-                f"parameters of module {module_id!r} have no part in its loss, so that the learners would wait for "
-                f"their gradients: {', '.join(names)}. Freeze them with requires_grad_(False), or set "
-                'config.framework(torch_ddp_kwargs={"find_unused_parameters": True}).'
+                f"parameters of module {module_id!r} have no part in its loss, which several "
+                f"learners cannot train: {', '.join(names)}. "
+                "Freeze them with requires_grad_(False)."
             )
 
 
-class AuxiliaryModulesOffline(_AuxiliaryData):
-    """The same for `OfflineEvaluationRunner`, as `config.evaluation(offline_eval_runner_class=...)`."""
+class AuxiliaryModulesOffline(_DataForModules):
+    """Mixed into RLlib's `OfflineEvaluationRunner`: evaluates auxiliary modules with the policies.
+
+    class Runner(AuxiliaryModulesOffline, OfflineEvaluationRunner):
+        pass
+
+    config.evaluation(offline_eval_runner_class=Runner)
+    """
 
     def compute_eval_losses(
         self, *, fwd_out: dict[str, Any], batch: dict[str, Any]
     ) -> dict[str, Any]:
-        """Evaluates the auxiliary modules too."""
+        """Runs the auxiliary modules too, and computes their losses with those of the policies."""
         arguments = self._with_auxiliary_modules([*self.module.keys()], fwd_out, batch)
         return super().compute_eval_losses(**arguments)  # type: ignore[misc, no-any-return]
 
 
 def add_next_obs(observation_space: Any, action_space: Any) -> ConnectorV2:
-    """Adds the next observations, `"new_obs"`, to the batch, as `config.learners(learner_connector=add_next_obs)`."""
+    """Adds the next observations, `"new_obs"`, to the batch.
+
+    config.learners(learner_connector=add_next_obs)
+    """
     return AddNextObservationsFromEpisodesToTrainBatch()
 
 
 def _can_act(module: Any) -> bool:
-    methods = ("_forward", "_forward_inference", "_forward_exploration")
-    return any(
-        getattr(type(module), method) is not getattr(TorchRLModule, method) for method in methods
-    )
+    names = ("_forward", "_forward_inference", "_forward_exploration")
+    return any(getattr(type(module), name) is not getattr(TorchRLModule, name) for name in names)

@@ -82,7 +82,9 @@ def algorithm_config(name, *, num_learners=0, recorded=None):
             # gradients for ever.
             max_requests_in_flight_per_learner=1000,
             learner_class=type(
-                "ComparedLearner", (Compared, AuxiliaryModules, config.get_default_learner_class()), {}
+                "ComparedLearner",
+                (Compared, AuxiliaryModules, config.get_default_learner_class()),
+                {},
             ),
             learner_connector=add_next_obs if name in WITHOUT_NEXT_OBS else None,
         )
@@ -112,14 +114,18 @@ class Compared:
         losses = super().compute_losses(fwd_out=fwd_out, batch=batch)
         modules = {module_id: self.module[module_id].unwrapped() for module_id in AUXILIARY}
         data = {module_id: self.data_for_module(module_id, batch) for module_id in AUXILIARY}
-        outputs = {module_id: modules[module_id].forward_train(data[module_id]) for module_id in data}
+        outputs = {
+            module_id: modules[module_id].forward_train(data[module_id]) for module_id in data
+        }
         ours = Learner(module=modules, config=self.config).compute_losses(
             fwd_out=outputs, batch=data
         )
         self.num_different = sum(
             not torch.equal(losses[module_id], ours[module_id]) for module_id in AUXILIARY
         )
-        self.params = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
+        self.params = [
+            p for module in modules.values() for p in module.parameters() if p.requires_grad
+        ]
         self.our_gradients = torch.autograd.grad(sum(ours.values()), self.params)
         return losses
 

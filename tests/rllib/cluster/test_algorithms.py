@@ -25,7 +25,13 @@ pytestmark = [
 
 @pytest.mark.parametrize(
     ("name", "num_learners"),
-    [*((name, 2) for name in (*ONLINE, *OFFLINE)), ("PPO", 0), ("IMPALA", 0), ("SAC", 0), ("BC", 0)],
+    [
+        *((name, 2) for name in (*ONLINE, *OFFLINE)),
+        ("PPO", 0),
+        ("IMPALA", 0),
+        ("SAC", 0),
+        ("BC", 0),
+    ],
 )
 def test_auxiliary_modules_learn_and_learners_stay_equal(name, num_learners, recorded):
     config = algorithm_config(name, num_learners=num_learners, recorded=recorded)

@@ -11,14 +11,12 @@ from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.rl_module import RLModuleSpec
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.offline.offline_evaluation_runner import OfflineEvaluationRunner
 from ray.train._internal.worker_group import create_executable_class
 from torch import distributed, nn
 
-from rllib.learners import SPACES, auxiliary_spec, built, update
-from self_supervised_loss import SelfSupervisedLossAPI
+from rllib.learners import auxiliary_spec, built, update
 from self_supervised_loss.rllib import AuxiliaryModules, AuxiliaryModulesOffline
 
 CRITICS = [SACConfig, TQCConfig, IQLConfig, CQLConfig]

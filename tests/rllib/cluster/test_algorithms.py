@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
+from ray.rllib.core import DEFAULT_MODULE_ID
 
 from rllib.cluster.algorithms import (
     OFFLINE,
@@ -45,3 +47,15 @@ def test_auxiliary_modules_learn_and_learners_stay_equal(name, num_learners, rec
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {name for name in before if ".predictor_net." in name}
     assert before.keys() - changed == {name for name in before if ".target_net." in name} > set()
+
+
+def test_without_the_mix_in_ppo_trains_no_auxiliary_module_and_says_nothing():
+    config = algorithm_config("PPO").learners(learner_class=PPOTorchLearner)
+    with running(config.build_algo()) as algorithm:
+        before = equal_weights(algorithm)
+        learnt = algorithm.train()["learners"]
+        after = equal_weights(algorithm)
+
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert "total_loss" in learnt[DEFAULT_MODULE_ID]
+    assert "total_loss" not in learnt["rnd"]

@@ -1,11 +1,10 @@
-"""Policies of RLlib's with all of their loss in the module, and policies with a module beside them."""
+"""Policies with all of their loss in the module, and policies with an auxiliary module."""
 
 import pytest
 import torch
 from modules.actor_critic import ActorCritic
 from modules.actor_critic_rl_module import ActorCriticRLModule
 from modules.icm_rl_module import ICMRLModule
-from modules.rllib_learners import ModulesBeside, add_next_obs
 from modules.rnd_rl_module import RNDRLModule
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.ppo import PPOConfig
@@ -21,6 +20,7 @@ from ray.rllib.examples.learners.classes.intrinsic_curiosity_learners import (
 
 from rllib.cluster.training import WARNINGS_OF_RAY, all_learners, running
 from self_supervised_loss import Learner
+from self_supervised_loss.rllib import AuxiliaryModules, add_next_obs
 from self_supervised_loss.testing import check_module
 
 pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
@@ -85,10 +85,10 @@ def test_the_same_policy_learns_in_our_learner():
     assert (fwd_out["vf_preds"] - batch["value_targets"]).square().mean() < 0.1
 
 
-class SharedCuriosity(ModulesBeside, PPOTorchLearner):
+class SharedCuriosity(AuxiliaryModules, PPOTorchLearner):
     """The module "icm" learns from all policies."""
 
-    def data_beside(self, module_id, batch):
+    def data_for_module(self, module_id, batch):
         shares = [batch["p0"], batch["p1"]]
         return {name: torch.cat([share[name] for share in shares]) for name in shares[0]}
 
@@ -128,9 +128,9 @@ def test_two_policies_share_one_curiosity_module():
     assert last["icm"]["total_loss"] < 0.7 * first["icm"]["total_loss"]
 
 
-class SeesShapes(ModulesBeside, PPOTorchLearner):
-    def data_beside(self, module_id, batch):
-        data = super().data_beside(module_id, batch)
+class SeesShapes(AuxiliaryModules, PPOTorchLearner):
+    def data_for_module(self, module_id, batch):
+        data = super().data_for_module(module_id, batch)
         assert data["obs"].shape[1:] == data["new_obs"].shape[1:] == (8, 4)  # T, obs_size
         assert not data["loss_mask"].all()
         return data
@@ -141,24 +141,24 @@ def test_a_recurrent_policy_gives_padded_sequences(module_class):
     recurrent = RLModuleSpec(
         model_config=DefaultModelConfig(use_lstm=True, lstm_cell_size=16, max_seq_len=8)
     )
-    beside = RLModuleSpec(module_class=module_class, learner_only=True)
+    auxiliary = RLModuleSpec(module_class=module_class, learner_only=True)
     config = (
         ppo_config()
         .environment("CartPole-v1")
         .learners(learner_class=SeesShapes, learner_connector=add_next_obs)
         .rl_module(
             rl_module_spec=MultiRLModuleSpec(
-                rl_module_specs={DEFAULT_MODULE_ID: recurrent, "beside": beside}
+                rl_module_specs={DEFAULT_MODULE_ID: recurrent, "auxiliary": auxiliary}
             )
         )
     )
     with running(config.build_algo()) as algorithm:
-        first, *_, last = [algorithm.train()["learners"]["beside"] for _ in range(5)]
+        first, *_, last = [algorithm.train()["learners"]["auxiliary"] for _ in range(5)]
 
     assert last["total_loss"] < 0.7 * first["total_loss"]
 
 
-class DQNLearner(ModulesBeside, DQNTorchLearnerWithCuriosity):
+class DQNLearner(AuxiliaryModules, DQNTorchLearnerWithCuriosity):
     pass
 
 

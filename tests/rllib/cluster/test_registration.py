@@ -3,7 +3,6 @@ holds in all."""
 
 import pytest
 import torch
-from modules.rllib_learners import ModulesBeside
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core import DEFAULT_MODULE_ID
@@ -13,11 +12,12 @@ from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI as RLlibAPI
 from rllib.cluster.foreign_modules import Autoencoder, RegisteredHere
 from rllib.cluster.training import WARNINGS_OF_RAY, all_learners, running
 from self_supervised_loss import SelfSupervisedLossAPI
+from self_supervised_loss.rllib import AuxiliaryModules
 
 pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
 
 
-class PPOLearner(ModulesBeside, PPOTorchLearner):
+class PPOLearner(AuxiliaryModules, PPOTorchLearner):
     pass
 
 

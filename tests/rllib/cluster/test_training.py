@@ -1,4 +1,4 @@
-"""Real training on Ray, with our module beside the policy."""
+"""Real training on Ray: checkpoints of a module, also of one whose class is in the main program."""
 
 import subprocess
 import sys

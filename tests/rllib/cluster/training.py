@@ -1,4 +1,4 @@
-"""RLlib's PPO with a curiosity module beside the policy, and what every such training must show."""
+"""RLlib's PPO with a curiosity module, and what every such training must show."""
 
 import gc
 import os
@@ -67,7 +67,7 @@ def ppo_with_curiosity(module_class, num_learners):
 
 
 def check_training(module_class, num_learners, directory):
-    """Trains with the module, saves the algorithm, and keeps beside it what a restored one must
+    """Trains with the module, saves the algorithm, and keeps with it what a restored one must
     have."""
     with running(ppo_with_curiosity(module_class, num_learners)) as algorithm:
         assert all_learners(algorithm, runs_the_loss_of_the_shared_module) == [True] * max(

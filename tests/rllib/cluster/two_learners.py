@@ -1,4 +1,4 @@
-"""One of two learners of SAC, TQC, IQL and CQL: two policies and two auxiliary modules, of one size.
+"""One of two learners of each algorithm with a critic: two policies, two auxiliary modules.
 
 python two_learners.py RENDEZVOUS_FILE RANK
 """

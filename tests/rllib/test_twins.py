@@ -1,4 +1,4 @@
-"""A module that derives from our API trains to the same bits as its twin, which derives from RLlib's."""
+"""A module that derives from our API trains to the same bits as one that derives from RLlib's."""
 
 import gymnasium as gym
 import numpy as np

@@ -73,15 +73,12 @@ def test_a_subclass_and_a_registration_in_the_file_of_the_class_reach_both_learn
         assert all(map(torch.equal, *all_learners(algorithm, weights)))
 
 
-def test_a_registration_in_the_main_program_alone_reaches_no_learner_and_fails():
-    @RLlibAPI.register
+def test_a_registration_in_the_main_program_alone_reaches_no_learner_and_is_refused():
+    @SelfSupervisedLossAPI.register
     class RegisteredInMain(Autoencoder):
         pass
 
-    with running(
-        algorithm_with({"registered_in_main": RegisteredInMain}, num_learners=1)
-    ) as algorithm:
-        assert all_learners(algorithm, implementing) == [set()]
-
-        with pytest.raises(KeyError, match="action_dist_inputs"):
-            algorithm.train()
+    with pytest.raises(
+        TypeError, match=r"'in_main' \(RegisteredInMain\) does not implement the API"
+    ):
+        algorithm_with({"in_main": RegisteredInMain}, num_learners=1)

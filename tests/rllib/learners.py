@@ -20,20 +20,21 @@ def auxiliary_spec(module_class=RNDRLModule):
     return RLModuleSpec(module_class=module_class, model_config={}, learner_only=True, **SPACES)
 
 
-def policy_spec(config):
+def policy_spec(config, mix_in=None):
     default = config.get_default_rl_module_spec()
+    bases = [base for base in (mix_in, default.module_class) if base]
     return RLModuleSpec(
-        module_class=default.module_class,
+        module_class=type(default.module_class)("PolicyOfTest", tuple(bases), {}),
         catalog_class=default.catalog_class,
         model_config=config.model_config | vars(DefaultModelConfig(fcnet_hiddens=[8])),
         **SPACES,
     )
 
 
-def built(config, auxiliary, mix_in=AuxiliaryModules, policies=(DEFAULT_MODULE_ID,)):
-    """Builds a learner of the policies and of auxiliary modules, which are given as specs by ID."""
+def built(config, specs, mix_in=AuxiliaryModules, policies=(DEFAULT_MODULE_ID,)):
+    """Builds a learner of these modules and of RLlib's default policies."""
     learner_class = type("LearnerOfTest", (mix_in, config.get_default_learner_class()), {})
-    specs = dict.fromkeys(policies, policy_spec(config)) | auxiliary
+    specs = dict.fromkeys(policies, policy_spec(config)) | specs
     learner = learner_class(config=config, module_spec=MultiRLModuleSpec(rl_module_specs=specs))
     learner.build()
     return learner

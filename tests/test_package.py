@@ -30,10 +30,13 @@ def test_the_wheel_is_small_and_holds_the_package_alone(wheel):
         for name in (
             "__init__.py",
             "_api.py",
+            "_arrays.py",
             "_bridge.py",
             "_frameworks.py",
             "_learner.py",
             "_metrics.py",
+            "_running.py",
+            "_settings.py",
             "_wrappers.py",
             "py.typed",
             "testing.py",

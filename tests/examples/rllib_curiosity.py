@@ -42,7 +42,8 @@ try:
     from ray.tune import register_env
 except ModuleNotFoundError as error:
     sys.exit(
-        f"The package {error.name} is missing. This example needs the extra rllib: pip install -e '.[rllib]'"
+        f"The package {error.name} is missing. "
+        "This example needs the extra rllib: pip install -e '.[rllib]'"
     )
 
 BATCH_SIZE = 1024

@@ -39,7 +39,8 @@ def test_rllibs_own_module_lacks_kwargs_and_nothing_else():
         check_module(module, batch=batch, fwd_out=module.forward_train(batch), config=CONFIG)
     _, *violations = str(raised.value).splitlines()
     assert violations == [
-        "- there is no **kwargs. Add it, since some learners pass more, as RLlib's TorchMetaLearner does."
+        "- there is no **kwargs. Add it, since some learners pass more, "
+        "as RLlib's TorchMetaLearner does."
     ]
 
 

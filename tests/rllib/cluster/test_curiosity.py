@@ -30,7 +30,6 @@ pytestmark = [
     *WARNINGS_OF_RAY,
     pytest.mark.usefixtures("cluster"),
     pytest.mark.filterwarnings("ignore:Using a target size:UserWarning"),  # RLlib's TQC
-    pytest.mark.filterwarnings("ignore:.*Overriding environment:UserWarning"),  # by RLlib
 ]
 
 COEFFICIENT = 10.0

@@ -97,35 +97,64 @@ class SharedCuriosity(AuxiliaryModules, PPOTorchLearner):
         return super().compute_gradients(loss_per_module, **kwargs)
 
 
-def test_two_policies_share_one_curiosity_module():
-    policies = {"p0", "p1"}
-    icm = RLModuleSpec(
-        module_class=ICMRLModule,
-        observation_space=MultiAgentCartPole({"num_agents": 2}).observation_spaces[0],
-        action_space=MultiAgentCartPole({"num_agents": 2}).action_spaces[0],
-        learner_only=True,
-    )
-    config = (
-        ppo_config()
+TWO_AGENTS = MultiAgentCartPole({"num_agents": 2})
+ICM_OF_AGENTS = RLModuleSpec(
+    module_class=ICMRLModule,
+    observation_space=TWO_AGENTS.observation_spaces[0],
+    action_space=TWO_AGENTS.action_spaces[0],
+    learner_only=True,
+    model_config={},
+)
+
+
+def two_agents_config(policies, num_learners=0):
+    return (
+        ppo_config(num_learners)
         .environment(MultiAgentCartPole, env_config={"num_agents": 2})
         .env_runners(num_envs_per_env_runner=1)
         .training(train_batch_size_per_learner=256, num_epochs=4)
         .multi_agent(
-            policies=policies, policy_mapping_fn=lambda agent_id, episode, **kwargs: f"p{agent_id}"
+            policies={*policies},
+            policy_mapping_fn=lambda agent_id, *_, **__: policies[agent_id % len(policies)],
         )
+    )
+
+
+def test_two_policies_share_one_curiosity_module():
+    specs = {"icm": ICM_OF_AGENTS, "p0": RLModuleSpec(), "p1": RLModuleSpec()}
+    config = (
+        two_agents_config(["p0", "p1"])
         .learners(learner_class=SharedCuriosity, learner_connector=add_next_obs)
-        .rl_module(
-            rl_module_spec=MultiRLModuleSpec(
-                rl_module_specs={"icm": icm, "p0": RLModuleSpec(), "p1": RLModuleSpec()}
-            )
-        )
+        .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
     )
     with running(config.build_algo()) as algorithm:
         first, *_, last = [algorithm.train()["learners"] for _ in range(5)]
 
-    assert {"icm", "p0", "p1"} < last.keys()
+    assert specs.keys() < last.keys()
     assert last["icm"]["num_losses"] == 3
     assert last["icm"]["total_loss"] < 0.7 * first["icm"]["total_loss"]
+
+
+class PPOLearner(AuxiliaryModules, PPOTorchLearner): ...
+
+
+def test_a_module_that_is_added_to_a_running_algorithm_is_trained_on_two_learners():
+    specs = {"p0": RLModuleSpec()}
+    config = (
+        two_agents_config(["p0"], num_learners=2)
+        .learners(learner_class=PPOLearner, learner_connector=add_next_obs)
+        .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
+    )
+    with running(config.build_algo()) as algorithm:
+        algorithm.train()
+        algorithm.add_module("icm", ICM_OF_AGENTS)
+        first, *_, last = [algorithm.train()["learners"]["icm"] for _ in range(5)]
+        weights, other = all_learners(
+            algorithm, lambda learner: [*learner.module["icm"].unwrapped().parameters()]
+        )
+
+    assert last["total_loss"] < 0.7 * first["total_loss"]
+    assert all(map(torch.equal, weights, other))
 
 
 class SeesShapes(AuxiliaryModules, PPOTorchLearner):

@@ -22,6 +22,8 @@ WARNINGS_OF_RAY = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
     # JAX, once another test has imported it, warns whenever Ray starts a process.
     pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning"),
+    # RLlib registers each environment class under one name.
+    pytest.mark.filterwarnings("ignore:.*Overriding environment:UserWarning"),
 ]
 
 

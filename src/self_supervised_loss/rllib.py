@@ -114,10 +114,13 @@ class AuxiliaryModules(_DataForModules, TorchLearner):  # type: ignore[misc]
     def build(self) -> None:
         """Builds the learner. It refuses auxiliary modules that would not be trained."""
         super().build()
-        for module_id in filter(self._is_auxiliary, self.module.keys()):
-            if type(self).data_for_module is _DataForModules.data_for_module:
-                self._only_policy(module_id)
-            self._check_optimizers(module_id)
+        self._check_training()
+
+    def add_module(self, **kwargs: Any) -> Any:
+        """Adds a module to a learner that is built. It refuses the same."""
+        spec = super().add_module(**kwargs)
+        self._check_training()
+        return spec
 
     def should_module_be_updated(self, module_id: ModuleID, multi_agent_batch: Any = None) -> bool:
         """Returns whether a module is trained. A list of `policies_to_train` is about policies."""
@@ -193,6 +196,12 @@ class AuxiliaryModules(_DataForModules, TorchLearner):  # type: ignore[misc]
                 "Leave it out of config.multi_agent(policies=...)."
             )
 
+    def _check_training(self) -> None:
+        for module_id in filter(self._is_auxiliary, self.module.keys()):
+            if type(self).data_for_module is _DataForModules.data_for_module:
+                self._only_policy(module_id)
+            self._check_optimizers(module_id)
+
     def _check_optimizers(self, module_id: ModuleID) -> None:
         names = [
             name
@@ -226,10 +235,12 @@ class AuxiliaryModules(_DataForModules, TorchLearner):  # type: ignore[misc]
 class AuxiliaryModulesOffline(_DataForModules):
     """Mixed into RLlib's `OfflineEvaluationRunner`: evaluates auxiliary modules with the policies.
 
-    class Runner(AuxiliaryModulesOffline, OfflineEvaluationRunner):
-        pass
+    It comes before RLlib's class, and the whole into the configuration:
 
-    config.evaluation(offline_eval_runner_class=Runner)
+        class Runner(AuxiliaryModulesOffline, OfflineEvaluationRunner):
+            pass
+
+        config.evaluation(offline_eval_runner_class=Runner)
     """
 
     def compute_eval_losses(
@@ -243,7 +254,7 @@ class AuxiliaryModulesOffline(_DataForModules):
 def add_next_obs(observation_space: Any, action_space: Any) -> ConnectorV2:
     """Adds the next observations, `"new_obs"`, to the batch.
 
-    config.learners(learner_connector=add_next_obs)
+    It comes into the configuration: `config.learners(learner_connector=add_next_obs)`.
     """
     return AddNextObservationsFromEpisodesToTrainBatch()
 

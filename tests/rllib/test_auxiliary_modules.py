@@ -224,13 +224,23 @@ class OfPoliciesAlone:
             super().configure_optimizers_for_module(module_id=module_id, config=config)
 
 
-def test_a_learner_that_gives_a_module_no_optimizer_is_refused():
-    class PPOLearner(OfPoliciesAlone, AuxiliaryModules): ...
+class GivesNone(OfPoliciesAlone, AuxiliaryModules): ...
 
-    with pytest.raises(
-        ValueError, match=r"'rnd' have no optimizer: predictor_net\.0\.weight, .*super"
-    ):
-        built(PPOConfig(), {"rnd": auxiliary_spec()}, PPOLearner)
+
+no_optimizer = pytest.raises(
+    ValueError, match=r"'rnd' have no optimizer: predictor_net\.0\.weight, .*super"
+)
+
+
+def test_a_learner_that_gives_a_module_no_optimizer_is_refused():
+    with no_optimizer:
+        built(PPOConfig(), {"rnd": auxiliary_spec()}, GivesNone)
+
+
+def test_a_module_that_gets_no_optimizer_later_is_refused():
+    learner = built(PPOConfig(), {}, GivesNone)
+    with no_optimizer:
+        learner.add_module(module_id="rnd", module_spec=auxiliary_spec())
 
 
 def test_a_learner_behind_the_mix_in_may_configure_optimizers_for_policies_alone():

@@ -9,22 +9,13 @@ from xdist.scheduler import LoadScopeScheduling
 # Ray's workers have one thread as well. With more, the processes would only wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-STARTS_RAY = (
-    "rllib_curiosity",
-    "ray_actors",
-    "algorithms",
-    "auxiliary_loss",
-    "limits",
-    "policies",
-    "registration",
-)
-STARTS_RAY += ("running", "training", "readme")
+STARTS_RAY = ("rllib_curiosity.py", "ray_actors.py", "readme.py")
 
 
 class ByFileAndRayApart(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::")[0]
-        return "ray" if file.removesuffix(".py").endswith(STARTS_RAY) else file
+        return "ray" if "rllib/cluster/" in file or file.endswith(STARTS_RAY) else file
 
 
 def pytest_xdist_make_scheduler(config: Any, log: Any) -> ByFileAndRayApart:

@@ -43,6 +43,7 @@ def test_the_wheel_is_small_and_holds_the_package_alone(wheel):
             "_values.py",
             "_wrappers.py",
             "py.typed",
+            "rllib.py",
             "testing.py",
         )
     }

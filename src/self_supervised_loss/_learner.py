@@ -129,8 +129,9 @@ class Learner(Generic[TensorT, ConfigT]):
         """
         module = unwrap(self.module[module_id])
         raise NotImplementedError(
-            f"module {module_id!r} ({type(module).__name__}) has no loss. {remedy(module)} "
-            f"Or override {type(self).__name__}.compute_loss_for_module."
+            f"module {module_id!r} ({type(module).__name__}) has no loss. "
+            f"Override {type(self).__name__}.compute_loss_for_module. "
+            f"Or, if the module has its own loss: {remedy(module)}"
         )
 
 

@@ -1,31 +1,19 @@
-"""Spreads the tests over the processes of pytest-xdist: file by file, and all that start Ray in one
-of them."""
+"""One thread for each process, and one process for all tests that start Ray.
+
+The latter is for `pytest -n 2 --dist loadgroup`, of pytest-xdist.
+"""
 
 import os
-from typing import Any
+from collections.abc import Iterable
 
-from xdist.scheduler import LoadScopeScheduling
+import pytest
 
 # Ray's workers have one thread as well. With more, the processes would only wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-STARTS_RAY = (
-    "rllib_curiosity",
-    "ray_actors",
-    "algorithms",
-    "auxiliary_loss",
-    "limits",
-    "policies",
-    "registration",
-)
-STARTS_RAY += ("running", "training", "readme")
 
-
-class ByFileAndRayApart(LoadScopeScheduling):
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.split("::")[0]
-        return "ray" if file.removesuffix(".py").endswith(STARTS_RAY) else file
-
-
-def pytest_xdist_make_scheduler(config: Any, log: Any) -> ByFileAndRayApart:
-    return ByFileAndRayApart(config, log)
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: Iterable[pytest.Function]) -> None:
+    for item in items:
+        if "cluster" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("ray"))

@@ -85,9 +85,8 @@ def test_ppo_is_rewarded_for_what_the_module_cannot_predict_where_a_step_leads(r
     added = ppo.storage.rewards[0, :, 0] - rewards
     assert rewards.sum() == NUM_ENVS // 9
     torch.testing.assert_close(added / errors, (added[0] / errors[0]).expand(NUM_ENVS))
-    assert added.std(unbiased=False) == pytest.approx(
-        0.5, rel=0.02
-    )  # rsl_rl rounds a small variance
+    # rsl_rl rounds a small variance.
+    assert added.std(unbiased=False) == pytest.approx(0.5, rel=0.02)
 
 
 def test_a_checkpoint_holds_the_module_and_its_optimizer(runner, tmp_path):

@@ -19,7 +19,7 @@ OBS_SIZE, NUM_ACTIONS = 4, 2
 
 
 class PredictsNextObs(SelfSupervisedLossAPI[jax.Array]):
-    """The loss of all three modules below, which predict the next observation from the present one."""
+    """The loss of the three modules below, which predict the next observation."""
 
     def compute_self_supervised_loss(
         self,

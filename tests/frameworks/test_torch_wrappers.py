@@ -1,4 +1,4 @@
-"""torch's wrappers and Lightning Fabric's: a module is trained through them as if it stood alone."""
+"""A module is trained through the wrappers of torch and Fabric as if it stood alone."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -180,7 +180,7 @@ def test_the_class_that_lacks_a_loss_is_named_and_not_its_wrapper(
 
 
 class ActorWithModule(nn.Module):
-    """Has a child called `module`, as wrappers have, but a forward pass and a training of its own."""
+    """Has a child called `module`, as wrappers have, but is none."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

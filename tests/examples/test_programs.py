@@ -1,0 +1,78 @@
+"""What all programs of this folder do alike: help, missing packages, methods that they override."""
+
+import ast
+import json
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+# TorchRL's collectors use a class of TorchRL's that is to go.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.* inherits from WeightUpdaterBase is deprecated:DeprecationWarning"
+)
+
+# The extra of each, and a package that it needs.
+PROGRAMS = {
+    "jax_world_model": ("jax", "flax"),
+    "ppo_curiosity": ("examples", "gymnasium"),
+    "rsl_rl_rnd": ("rsl_rl", "rsl_rl.env"),
+    "stable_baselines3_rnd": ("sb3", "stable_baselines3"),
+    "tianshou_curiosity": ("tianshou", "tianshou.algorithm"),
+    "torchrl_self_prediction": ("torchrl", "tensordict"),
+}
+
+
+@pytest.fixture(params=PROGRAMS)
+def program(request, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return request.param
+
+
+def run(program):
+    runpy.run_path(str(HERE / f"{program}.py"), run_name="__main__")
+
+
+def docstring_of(program):
+    return ast.get_docstring(ast.parse((HERE / f"{program}.py").read_text()))
+
+
+def test_help_explains_the_program_and_its_options(program, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [program, "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        run(program)
+    assert stopped.value.code == 0
+    description, options = capsys.readouterr().out.split("\noptions:\n")
+    assert docstring_of(program) in description
+    assert {*re.findall(r"--\w+", options)} == {"--help", "--seeds", "--steps", "--plot"}
+
+
+def test_a_missing_package_is_named_with_what_to_install(program, monkeypatch):
+    extra, package = PROGRAMS[program]
+    remedy = f"This example needs the extra {extra}: pip install -e '.[{extra}]'"
+    assert remedy in docstring_of(program)
+    monkeypatch.setitem(sys.modules, package, None)
+    message = f"The package {package} is missing. {remedy}"
+    with pytest.raises(ModuleNotFoundError, match=re.escape(message)):
+        run(program)
+
+
+def test_pyright_accepts_how_the_programs_override_methods(tmp_path):
+    shutil.copytree(HERE, tmp_path, dirs_exist_ok=True)
+    settings = {
+        "typeCheckingMode": "off",
+        "reportIncompatibleMethodOverride": "error",
+        "extraPaths": [str(HERE.parent), str(HERE.parents[1] / "src")],
+    }
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    arguments = [f"--project={tmp_path}", f"--pythonpath={sys.executable}"]
+    completed = subprocess.run(
+        [sys.executable, "-m", "pyright", *arguments], stdout=subprocess.PIPE, text=True
+    )
+    assert completed.returncode == 0, completed.stdout

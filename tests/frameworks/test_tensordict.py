@@ -75,11 +75,11 @@ def test_an_id_that_a_tensordict_lacks_is_named() -> None:
 def test_a_column_that_a_tensordict_lacks_is_named_with_the_module() -> None:
     icm = ICM(OBS_SIZE, NUM_ACTIONS)
     data = transitions("plain")
-    fwd_out = icm(data)
+    fwd_out = TensorDict({"icm": TensorDict(icm(data), [BATCH_SIZE])})
     del data["actions"]
     with pytest.raises(KeyError, match="actions") as raised:
         Learner(module={"icm": icm}).compute_losses(
-            fwd_out={"icm": fwd_out}, batch=TensorDict({"icm": data})
+            fwd_out=fwd_out, batch=TensorDict({"icm": data})
         )
     assert getattr(raised.value, "__notes__", []) == [
         "while computing the loss of module 'icm' (ICM)"

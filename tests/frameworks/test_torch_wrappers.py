@@ -8,7 +8,12 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 from modules.icm import ICM
+from tensordict.nn import TensorDictModule
 from torch import distributed, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
+    checkpoint_wrapper,
+    offload_wrapper,
+)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy, fully_shard
 from torch.distributed.tensor import DTensor
@@ -66,10 +71,15 @@ WRAPPERS: dict[str, Callable[[nn.Module], Any]] = {
     "DataParallel": DataParallel,
     "FullyShardedDataParallel": first_fsdp,
     "AveragedModel": AveragedModel,
+    "checkpoint_wrapper": checkpoint_wrapper,
+    "offload_wrapper": offload_wrapper,
     "fully_shard": sharded,
     "Fabric": fabric,
     "Fabric of lightning_fabric": fabric_of_its_own_package,
     "Fabric with an optimizer": fabric_with_optimizer,
+    "DistributedDataParallel around checkpoint_wrapper": lambda module: DistributedDataParallel(
+        checkpoint_wrapper(module)
+    ),
     "Fabric around torch.compile": lambda module: fabric(compiled(module)),
     "torch.compile around Fabric": lambda module: compiled(fabric(module)),
 }
@@ -286,3 +296,33 @@ def test_a_wrapper_around_all_modules_is_answered_with_wrap_each_module(
         TypeError, match="Wrap each module in it, not the ModuleDict of all modules"
     ):
         Learner[torch.Tensor](module=wrap(nn.ModuleDict({"icm": make_icm()})))
+
+
+class Forwarding(nn.Module):
+    """A wrapper that is not known, with the attributes of the module inside, as peft's are."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("inner"), name)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [Forwarding, lambda module: TensorDictModule(module, in_keys=["obs"], out_keys=["logits"])],
+    ids=["a wrapper of one's own", "TensorDictModule"],
+)
+def test_a_wrapper_that_is_not_known_is_warned_of(
+    wrap: Callable[[nn.Module], Any], batch: dict[str, torch.Tensor]
+) -> None:
+    wrapper = wrap(make_icm())
+    fwd_out = {"module": {"logits": torch.zeros(16, NUM_ACTIONS)}}
+    with pytest.warns(UserWarning, match="is a wrapper that is not known: give the learner the"):
+        PolicyLearner(module={"module": wrapper}).compute_losses(
+            fwd_out=fwd_out, batch={"module": batch}
+        )

@@ -4,6 +4,7 @@ alone."""
 import copy
 import pickle
 import threading
+import warnings
 from collections import ChainMap, OrderedDict, UserDict
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
@@ -65,39 +66,42 @@ def test_a_class_may_be_registered_after_its_modules_were_trained():
     assert loss_of(Late())[0] == "own"
 
 
-def test_a_method_of_the_right_name_is_not_enough_and_the_class_is_named_once():
-    class DuckTyped:
-        def compute_self_supervised_loss(self, **arguments):
-            raise AssertionError("called")
+class DuckTyped:
+    def compute_self_supervised_loss(self, **arguments):
+        raise AssertionError("called")
 
-    learner = AnsweringLearner(module={"a": DuckTyped(), "b": DuckTyped()})
-    inputs = {"a": {}, "b": {}}
+
+class Wrapper:
+    def __init__(self, wrapped):
+        self.wrapped = wrapped
+
+    def unwrapped(self):
+        return self.wrapped
+
+
+@pytest.mark.parametrize("module", [DuckTyped(), Wrapper(DuckTyped())], ids=["bare", "wrapped"])
+def test_a_method_of_the_right_name_is_not_enough_and_a_warning_says_so(module):
     with pytest.warns(UserWarning) as warned:
-        losses = learner.compute_losses(fwd_out=inputs, batch=inputs)
-        learner.compute_losses(fwd_out=inputs, batch=inputs)
-    assert [kind for kind, *_ in losses.values()] == ["fallback", "fallback"]
+        assert loss_of(module)[0] == "fallback"
     (warning,) = warned
-    assert "DuckTyped.compute_self_supervised_loss is not called" in str(warning.message)
-    assert "Derive the class from SelfSupervisedLossAPI" in str(warning.message)
+    assert str(warning.message) == (
+        "DuckTyped.compute_self_supervised_loss is not called. Derive DuckTyped from "
+        "SelfSupervisedLossAPI, or register it with SelfSupervisedLossAPI.register."
+    )
+    assert warning.filename == __file__  # that of the call of compute_losses
 
 
-def test_the_warning_points_at_the_call_of_compute_losses():
-    class DuckTyped:
-        def compute_self_supervised_loss(self, **arguments): ...
+def test_the_warnings_filter_decides_how_often_the_warning_shows():
+    def shown(action):
+        with warnings.catch_warnings(record=True) as shown:
+            warnings.simplefilter(action)
+            for _ in range(3):
+                loss_of(DuckTyped())
+        return len(shown)
 
-    learner = AnsweringLearner(module={"m": DuckTyped()})
-    with pytest.warns(UserWarning, match="DuckTyped") as warned:
-        learner.compute_losses(fwd_out={"m": {}}, batch={"m": {}})
-    assert warned[0].filename == __file__
-
-
-def test_the_warning_is_an_error_each_time_if_warnings_are_errors():
-    class DuckTyped:
-        def compute_self_supervised_loss(self, **arguments): ...
-
-    for _ in range(2):
-        with pytest.raises(UserWarning, match="DuckTyped"):
-            loss_of(DuckTyped())
+    assert [shown(action) for action in ("ignore", "default", "always")] == [0, 1, 3]
+    with pytest.raises(UserWarning, match="DuckTyped"):
+        loss_of(DuckTyped())  # as in these tests, where warnings are errors
 
 
 def test_a_module_that_lacks_the_method_cannot_be_made():

@@ -110,9 +110,23 @@ def test_where_nobody_has_a_loss_both_remedies_are_named():
         EmptyLearner(module={"policy": Plain()}).compute_losses(
             fwd_out={"policy": {}}, batch={"policy": {}}
         )
-    assert "module 'policy' (Plain) has no loss" in str(raised.value)
-    assert "Derive Plain from SelfSupervisedLossAPI" in str(raised.value)
-    assert "override EmptyLearner.compute_loss_for_module" in str(raised.value)
+    assert str(raised.value) == (
+        "module 'policy' (Plain) has no loss. Derive Plain from SelfSupervisedLossAPI, or register "
+        "it with SelfSupervisedLossAPI.register. Or override EmptyLearner.compute_loss_for_module."
+    )
+
+
+@pytest.mark.parametrize("module_class", [Curious, Plain, type("Sub", (Plain,), {})])
+def test_a_class_in_place_of_a_module_is_told_so(module_class):
+    class FallbackLearner(Learner):
+        def compute_loss_for_module(self, **arguments):
+            return 0.0
+
+    name = module_class.__name__
+    with pytest.raises(
+        TypeError, match=rf"module 'm' is not an instance. {name} is a class: write"
+    ):
+        FallbackLearner(module={"m": module_class}).compute_losses(fwd_out={"m": 0}, batch={"m": 0})
 
 
 @pytest.mark.parametrize(
@@ -166,6 +180,25 @@ def test_an_error_that_takes_no_note_comes_through_all_the_same():
     assert raised.value is error
 
 
+def test_the_note_names_the_module_that_failed_where_fwd_out_grows_meanwhile():
+    class Growing(Curious):
+        def compute_self_supervised_loss(self, *, learner, **arguments):
+            learner.module["a"] = learner.module["z"] = self
+            raise ValueError
+
+    class Items(dict):
+        def items(self):
+            return iter([("m", {})])
+
+        def __iter__(self):  # as a TensorDict, which walks its batch
+            raise AssertionError("walked")
+
+    with pytest.raises(ValueError) as raised:
+        Learner(module={"m": Growing()}).compute_losses(fwd_out=Items(), batch={"m": {}})
+    if sys.version_info >= (3, 11):
+        assert raised.value.__notes__ == ["while computing the loss of module 'm' (Growing)"]
+
+
 def test_the_note_names_the_module_inside_its_wrapper():
     error = ValueError()
     with pytest.raises(ValueError):
@@ -209,11 +242,29 @@ def test_arguments_go_by_name(call):
         call()
 
 
+class FailsAtFirst(Curious):
+    calls = 0
+
+    def compute_self_supervised_loss(self, **arguments):
+        self.calls += 1
+        if self.calls == 1:
+            raise RuntimeError("out of order")
+        return 0.0
+
+
+def test_no_loss_method_is_called_twice():
+    healthy, failing = FailsAtFirst(), FailsAtFirst()
+    healthy.calls = 1
+    learner, inputs = Learner(module={"a": healthy, "b": failing}), {"a": {}, "b": {}}
+    with pytest.raises(RuntimeError, match="out of order"):
+        learner.compute_losses(fwd_out=inputs, batch=inputs)
+    assert (healthy.calls, failing.calls) == (2, 1)
+
+
 def test_an_error_in_a_graph_has_no_note_which_dynamo_could_not_trace(monkeypatch):
     # What torch.compile shows of the error is in tests/frameworks/test_torch_compile.py.
-    monkeypatch.setitem(
-        sys.modules, "torch.compiler", SimpleNamespace(is_dynamo_compiling=lambda: True)
-    )
+    compiler = SimpleNamespace(is_dynamo_compiling=lambda: True)
+    monkeypatch.setitem(sys.modules, "torch.compiler", compiler)
     error = ValueError("out of order")
     with pytest.raises(ValueError) as raised:
         Learner(module={"m": Curious(error=error)}).compute_losses(

@@ -12,7 +12,6 @@
 import math
 import statistics
 from fractions import Fraction
-from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -32,6 +31,10 @@ def own_loss(self, **arguments):
 class RecordingLearner(Learner):
     def compute_loss_for_module(self, **arguments):
         return "fallback", arguments
+
+
+class ConfigPerModule(dict):
+    get_config_for_module = dict.__getitem__
 
 
 @st.composite
@@ -79,10 +82,8 @@ def test_every_output_gets_the_loss_of_its_module_or_is_named(classes, extras, l
     )
     batch = {module_id: {"obs": object()} for module_id in modules}
     fwd_out = {module_id: {"features": object()} for module_id in trained_now}
-    configs = {module_id: object() for module_id in modules}
-    learner = RecordingLearner(
-        module=modules, config=SimpleNamespace(get_config_for_module=configs.__getitem__)
-    )
+    configs = ConfigPerModule({module_id: object() for module_id in modules})
+    learner = RecordingLearner(module=modules, config=configs)
     if lacking and trained_now:
         lacked = data.draw(st.sampled_from(trained_now))
         has = {"module": modules, "batch": batch}[lacking]

@@ -79,6 +79,18 @@ def test_what_implements_rllibs_is_asked_for_its_loss():
     }
 
 
+def test_what_is_registered_with_ours_implements_rllibs_if_it_is_an_rl_module():
+    class Module(WithLoss, RLModule): ...
+
+    class NoRLModule(WithLoss): ...
+
+    assert not issubclass(Module, RLlibAPI)  # which is remembered, until a class is registered
+    assert SelfSupervisedLossAPI.register(Module) is Module
+    SelfSupervisedLossAPI.register(NoRLModule)
+    assert issubclass(Module, RLlibAPI) and issubclass(Module, SelfSupervisedLossAPI)
+    assert issubclass(NoRLModule, SelfSupervisedLossAPI) and not issubclass(NoRLModule, RLlibAPI)
+
+
 def test_what_implements_rllibs_is_no_instance_of_a_class_that_derives_from_ours():
     class Ours(WithLoss, SelfSupervisedLossAPI): ...
 

@@ -94,3 +94,48 @@ def test_wrappers_that_go_round_in_a_circle_end_in_an_error():
     one.wrapped, other.wrapped = other, one
     with pytest.raises(RecursionError):
         loss_of(one)
+
+
+# Wrappers that are not known
+
+
+class Forwarding:
+    """Wraps a module in a way of its own, as peft's PeftModel does."""
+
+    def __init__(self, wrapped):
+        self.wrapped = wrapped
+
+    def __getattr__(self, name):
+        return getattr(self.wrapped, name)
+
+
+NOT_KNOWN = (
+    "Forwarding is a wrapper that is not known: give the learner the module inside, "
+    "or give Forwarding a method unwrapped() that returns it."
+)
+
+
+def test_a_wrapper_that_is_not_known_is_warned_of_if_the_module_inside_has_a_loss_method():
+    with pytest.warns(UserWarning) as warned:
+        assert loss_of(Forwarding(Curious())) == "fallback"
+    assert [str(warning.message) for warning in warned] == [
+        f"Forwarding.compute_self_supervised_loss is not called. {NOT_KNOWN}"
+    ]
+    assert loss_of(Forwarding(Plain())) == "fallback"  # no warning, since nothing is ignored
+
+
+def test_the_error_without_a_loss_has_the_remedy_for_wrappers_too():
+    with pytest.warns(UserWarning), pytest.raises(NotImplementedError) as raised:
+        Learner(module={"m": Forwarding(Curious())}).compute_losses(
+            fwd_out={"m": 0}, batch={"m": 0}
+        )
+    assert f"module 'm' (Forwarding) has no loss. {NOT_KNOWN}" in str(raised.value)
+
+
+def test_a_wrapper_may_forward_attributes_and_have_the_method_unwrapped():
+    class Known(Forwarding):
+        def unwrapped(self):
+            return self.wrapped
+
+    module = Curious()
+    assert loss_of(Known(module)) is module

@@ -1,0 +1,47 @@
+"""DeepSpeed's engine is looked through, and trains the module inside, on the CPU."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from modules.icm import ICM
+from torch import distributed
+
+from self_supervised_loss import Learner
+
+OBS_SIZE, NUM_ACTIONS = 4, 3
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name, value in {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore")  # its own, many
+def test_a_module_in_an_engine_gets_its_own_loss_and_is_trained() -> None:
+    import deepspeed  # asks for the accelerator when it is imported
+
+    torch.manual_seed(0)
+    icm = ICM(OBS_SIZE, NUM_ACTIONS)
+    batch = {
+        "obs": torch.randn(8, OBS_SIZE),
+        "new_obs": torch.randn(8, OBS_SIZE),
+        "actions": torch.randint(NUM_ACTIONS, (8,)),
+    }
+    settings = {"train_batch_size": 8, "optimizer": {"type": "SGD", "params": {"lr": 0.1}}}
+    engine, *_ = deepspeed.initialize(model=icm, model_parameters=icm.parameters(), config=settings)
+    learner = Learner[torch.Tensor](module={"icm": engine})
+
+    losses = []
+    for _ in range(3):
+        loss = learner.compute_losses(fwd_out={"icm": engine(batch)}, batch={"icm": batch})["icm"]
+        engine.backward(loss)
+        engine.step()
+        losses.append(loss.item())
+
+    assert losses[2] < losses[1] < losses[0]

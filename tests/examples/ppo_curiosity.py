@@ -14,7 +14,7 @@ The policy has no loss of its own: PPO's is in `PPOLearner`. The curiosity modul
 `train` gets both from one call of `compute_losses`. Without curiosity the module is left out, and
 all else is the same.
 
-The 12 lines that end in `# curiosity` are what the module adds. Without them the program trains PPO
+The lines that end in `# curiosity` are what the module adds. Without them the program trains PPO
 alone, whose loss stays in `PPOLearner`.
 
 The success rate is that of the last 100 episodes of training, in which actions are sampled. The

@@ -13,10 +13,10 @@ predict yet.
 This example needs the extra rsl_rl: pip install -e '.[rsl_rl]'
 
 Where to look: `RNDExtension` is all that stands between rsl_rl and the module
-(`tests/modules/rnd.py`), which knows nothing of rsl_rl. It has 21 lines, counted without blank
-ones. rsl_rl's PPO asks its attribute `rnd` for intrinsic rewards and for a loss, so that one
-assignment replaces the class that it has for that, `RandomNetworkDistillation`. PPO goes on to
-train and save what is there. Without the assignment all else is the same.
+(`tests/modules/rnd.py`), which knows nothing of rsl_rl. The PPO of rsl_rl asks its attribute `rnd`
+for intrinsic rewards and for a loss, so that one assignment replaces the class that it has for
+that, `RandomNetworkDistillation`. PPO goes on to train and save what is there. Without the
+assignment all else is the same.
 
 The module rewards what a step led to, and is trained on what steps started from, since this is what
 rsl_rl stores. Training on several GPUs would need the attributes `predictor` and `target` too. A

@@ -35,7 +35,8 @@ def program(request, monkeypatch):
     return request.param
 
 
-def run(program):
+def run(program, monkeypatch, *options):
+    monkeypatch.setattr(sys, "argv", [program, *options])
     runpy.run_path(str(HERE / f"{program}.py"), run_name="__main__")
 
 
@@ -44,9 +45,8 @@ def docstring_of(program):
 
 
 def test_help_explains_the_program_and_its_options(program, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [program, "--help"])
     with pytest.raises(SystemExit) as stopped:
-        run(program)
+        run(program, monkeypatch, "--help")
     assert stopped.value.code == 0
     description, options = capsys.readouterr().out.split("\noptions:\n")
     assert docstring_of(program) in description
@@ -60,7 +60,24 @@ def test_a_missing_package_is_named_with_what_to_install(program, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     message = f"The package {package} is missing. {remedy}"
     with pytest.raises(ModuleNotFoundError, match=re.escape(message)):
-        run(program)
+        run(program, monkeypatch)
+
+
+def test_a_seed_gives_the_same_numbers_whichever_ran_before(
+    program, monkeypatch, capsys, tmp_path
+):
+    plot = tmp_path / "curves.svg"
+    rows = []
+    for seeds in (["0"], ["3", "0"]):
+        run(program, monkeypatch, "--steps", "40", "--plot", str(plot), "--seeds", *seeds)
+        output = capsys.readouterr()
+        assert re.search(rf"seed {seeds[-1]}.* 100%, \w+.* \d\S* \|", output.err)
+        rows.append(re.findall(r"^(?:seed )?([03] .*)$", output.out, re.MULTILINE))
+
+    (alone,), (other, after_another) = rows
+    assert alone == after_another
+    assert alone[1:] != other[1:]
+    assert plot.read_text().count("stroke-opacity: 0.4") in (2, 4)  # a line for each seed and arm
 
 
 def test_pyright_accepts_how_the_programs_override_methods(tmp_path):

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from examples.stable_baselines3_rnd import RNDCallback, main, make_model, train
+from examples.stable_baselines3_rnd import RNDCallback, main, make_model
 from modules.rnd import RND
 from stable_baselines3.common.logger import KVWriter, Logger
 
@@ -30,17 +30,12 @@ def learn(callback):
     return recorder.history
 
 
-def test_the_program_solves_the_task_with_rnd_only_and_plots_it(tmp_path, capsys):
-    plot = tmp_path / "curves.svg"
+def test_the_program_solves_the_task_with_rnd_only(capsys):
+    main(["--seeds", "0"])
 
-    main(["--seeds", "0", "--plot", str(plot)])
-
-    output = capsys.readouterr()
-    assert re.search(r"^seed 0 +(9[1-9]|100)% +0% +\d\S+$", output.out, re.MULTILINE)
-    assert re.search(r"^above 90% +1 of 1 +0 of 1$", output.out, re.MULTILINE)
-    assert re.search(r"seed 0 with RND 100%, success \d+%, predictor loss \d\S+ \|", output.err)
-    assert "seed 0 without RND 100%, success 0% |" in output.err
-    assert plot.read_text().count("stroke-opacity: 0.4") == 2
+    table = capsys.readouterr().out
+    assert re.search(r"^seed 0 +(9[1-9]|100)% +0% ", table, re.MULTILINE)
+    assert re.search(r"^above 90% +1 of 1 +0 of 1$", table, re.MULTILINE)
 
 
 def test_what_the_module_logs_goes_to_the_logger_of_sb3():
@@ -61,14 +56,6 @@ def test_the_module_is_trained_on_the_loss_that_it_brings():
     first, *_, last = learn(RNDCallback(Unlearning(64)))
 
     assert last["rnd/predictor_loss"] > 10 * first["rnd/predictor_loss"]
-
-
-def test_without_rnd_there_is_nothing_to_learn_from():
-    _, *later = learn(None)
-
-    for metrics in later:
-        assert metrics["rollout/ep_rew_mean"] == 0
-        assert metrics["train/value_loss"] == 0
 
 
 class Examined(RNDCallback):
@@ -125,15 +112,3 @@ def test_ppo_learns_from_the_sum_of_both_rewards(rollout):
     assert rollout.locals["values"].all() and rollout.locals["dones"].any()
     np.testing.assert_array_equal(rollout.after.advantages, expected.advantages)
     np.testing.assert_array_equal(rollout.after.returns, expected.returns)
-
-
-def test_the_same_seed_gives_the_same_numbers_whatever_ran_before():
-    def weights(seed):
-        return torch.nn.utils.parameters_to_vector(
-            train(seed, 2048, with_rnd=True)[0].policy.parameters()
-        )
-
-    of_seed_0 = weights(0)
-
-    assert not torch.equal(weights(1), of_seed_0)
-    assert torch.equal(weights(0), of_seed_0)

@@ -1,13 +1,10 @@
 import copy
-import inspect
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from examples import tianshou_curiosity
-from examples.tianshou_curiosity import PPOWithCuriosity, frozen_lake, main, make_algorithm, train
+from examples.tianshou_curiosity import frozen_lake, main, make_algorithm, train
 from tianshou.algorithm import PPO
 from tianshou.data import Collector, ReplayBuffer, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv
@@ -25,24 +22,12 @@ def seed():
     np.random.seed(0)
 
 
-def test_the_program_solves_the_task_with_curiosity_only_and_plots_it(tmp_path, capsys):
-    plot = tmp_path / "curves.svg"
+def test_the_program_solves_the_task_with_curiosity_only(capsys):
+    main(["--seeds", "1", "--steps", "40960"])
 
-    main(["--seeds", "1", "--steps", "40960", "--plot", str(plot)])
-
-    output = capsys.readouterr()
-    assert re.search(r"^seed 1 +(9[1-9]|100)% +0% +\d\S+ +\d\S+$", output.out, re.MULTILINE)
-    assert re.search(r"^above 90% +1 of 1 +0 of 1$", output.out, re.MULTILINE)
-    assert re.search(r"seed 1 with curiosity 100%, success \d+%, inverse loss \d\S+ \|", output.err)
-    assert "seed 1 without curiosity 100%, success 0% |" in output.err
-    assert plot.read_text().count("stroke-opacity: 0.4") == 2
-
-
-def test_the_texts_tell_how_many_lines_the_integration_takes():
-    lines = [line for line in inspect.getsource(PPOWithCuriosity).splitlines() if line.strip()]
-
-    assert f"It has {len(lines)} lines, counted without blank ones." in tianshou_curiosity.__doc__
-    assert f"A class of {len(lines)} lines" in Path(__file__).with_name("README.md").read_text()
+    table = capsys.readouterr().out
+    assert re.search(r"^seed 1 +(9[1-9]|100)% +0% ", table, re.MULTILINE)
+    assert re.search(r"^above 90% +1 of 1 +0 of 1$", table, re.MULTILINE)
 
 
 def test_the_module_is_trained_on_its_own_loss():
@@ -116,16 +101,6 @@ def test_a_checkpoint_holds_the_module_and_its_optimizer():
         == algorithm.icm_optim.state_dict()["state"].keys()
         != set()
     )
-
-
-def test_the_same_seed_gives_the_same_numbers_whatever_ran_before():
-    def weights(seed):
-        return vector(train(seed, 2048, curiosity=True)[0])
-
-    of_seed_0 = weights(0)
-
-    assert not torch.equal(weights(1), of_seed_0)
-    assert torch.equal(weights(0), of_seed_0)
 
 
 def make_collector(algorithm: PPO) -> Collector:

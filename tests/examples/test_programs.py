@@ -63,9 +63,7 @@ def test_a_missing_package_is_named_with_what_to_install(program, monkeypatch):
         run(program, monkeypatch)
 
 
-def test_a_seed_gives_the_same_numbers_whichever_ran_before(
-    program, monkeypatch, capsys, tmp_path
-):
+def test_a_seed_gives_the_same_numbers_whichever_ran_before(program, monkeypatch, capsys, tmp_path):
     plot = tmp_path / "curves.svg"
     rows = []
     for seeds in (["0"], ["3", "0"]):

@@ -16,21 +16,11 @@ def test_options_left_out_have_the_defaults_of_the_program():
     ("options", "message"),
     [
         (["--steps", "0"], "argument --steps: '0' is not a whole number from 1 to 1000000000"),
-        (
-            ["--steps", "many"],
-            "argument --steps: 'many' is not a whole number from 1 to 1000000000",
-        ),
         (["--seeds", "0.5"], "argument --seeds: '0.5' is not a whole number from 0 to 4294967295"),
-        (
-            ["--seeds", "0", "-1"],
-            "argument --seeds: '-1' is not a whole number from 0 to 4294967295",
-        ),
         (
             ["--seeds", "4294967296"],
             "argument --seeds: '4294967296' is not a whole number from 0 to 4294967295",
         ),
-        (["--seeds"], "argument --seeds: expected at least one argument"),
-        (["--sedes", "1"], "unrecognized arguments: --sedes 1"),
         (
             ["--plot", "curves"],
             "argument --plot: the name of a plot ends in one of .svg, .pdf, .png, not 'curves'",

@@ -6,28 +6,9 @@ import re
 import numpy as np
 import pytest
 import torch
-from examples.stable_baselines3_rnd import RNDCallback, main, make_model
+from examples import stable_baselines3_rnd
+from examples.stable_baselines3_rnd import RNDCallback, main, make_model, train
 from modules.rnd import RND
-from stable_baselines3.common.logger import KVWriter, Logger
-
-
-class Recorder(KVWriter):
-    """Keeps what SB3's logger is told."""
-
-    def __init__(self):
-        self.history = []
-
-    def write(self, key_values, key_excluded, step=0):
-        self.history.append(dict(key_values))
-
-
-def learn(callback):
-    """Trains PPO for four rollouts, and returns the metrics of each."""
-    recorder = Recorder()
-    model = make_model(seed=0)
-    model.set_logger(Logger(folder=None, output_formats=[recorder]))
-    model.learn(4096, callback)
-    return recorder.history
 
 
 def test_the_program_solves_the_task_with_rnd_only(capsys):
@@ -39,21 +20,20 @@ def test_the_program_solves_the_task_with_rnd_only(capsys):
 
 
 def test_what_the_module_logs_goes_to_the_logger_of_sb3():
-    first, *_, last = learn(RNDCallback(RND(64)))
+    _, (first, *_, last) = train(0, 4096, with_rnd=True)
 
-    assert {key for key in first if key.startswith("rnd/")} == {
-        "rnd/predictor_loss",
-        "rnd/intrinsic_reward",
-    }
+    logged = {key for key in first if key.startswith("rnd/")}
+    assert logged == {"rnd/predictor_loss", "rnd/intrinsic_reward"}
     assert last["rnd/predictor_loss"] < 0.1 * first["rnd/predictor_loss"]
 
 
-def test_the_module_is_trained_on_the_loss_that_it_brings():
+def test_the_module_is_trained_on_the_loss_that_it_brings(monkeypatch):
     class Unlearning(RND):
         def compute_self_supervised_loss(self, **arguments):
             return -super().compute_self_supervised_loss(**arguments)
 
-    first, *_, last = learn(RNDCallback(Unlearning(64)))
+    monkeypatch.setattr(stable_baselines3_rnd, "RND", Unlearning)
+    _, (first, *_, last) = train(0, 4096, with_rnd=True)
 
     assert last["rnd/predictor_loss"] > 10 * first["rnd/predictor_loss"]
 

@@ -8,8 +8,6 @@ from examples.tianshou_curiosity import frozen_lake, main, make_algorithm, train
 from tianshou.algorithm import PPO
 from tianshou.data import Collector, ReplayBuffer, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv
-from tianshou.trainer import OnPolicyTrainerParams
-from tianshou.utils import LazyLogger
 from tianshou.utils.torch_utils import policy_within_training_step
 from torch import nn
 
@@ -66,27 +64,11 @@ def test_the_policy_gets_intrinsic_rewards_and_the_buffer_stays_as_it_is():
 
 
 def test_what_the_module_logs_comes_to_the_logger_of_tianshou():
-    losses = []
+    _, history = train(0, 4096, curiosity=True)
 
-    class Logger(LazyLogger):
-        def log_update_data(self, log_data, step):
-            losses.append(log_data["smoothed_loss"])
-
-    algorithm = make_algorithm(4096, curiosity=True)
-    algorithm.run_training(
-        OnPolicyTrainerParams(
-            training_collector=make_collector(algorithm),
-            max_epochs=1,
-            epoch_num_steps=4096,
-            collection_step_num_env_steps=1024,
-            update_step_num_repetitions=4,
-            logger=Logger(),
-        )
-    )
-
-    assert len(losses) == 4
-    assert losses[-1]["icm_inverse_loss"] < losses[0]["icm_inverse_loss"]
-    assert losses[-1]["icm_forward_loss"] > 0
+    assert len(history) == 4
+    assert history[-1]["icm_inverse_loss"] < history[0]["icm_inverse_loss"]
+    assert history[-1]["icm_forward_loss"] > 0
 
 
 def test_a_checkpoint_holds_the_module_and_its_optimizer():
@@ -96,20 +78,13 @@ def test_a_checkpoint_holds_the_module_and_its_optimizer():
     restored.load_state_dict(algorithm.state_dict())
 
     assert torch.equal(vector(restored.icm), vector(algorithm.icm))
-    assert (
-        restored.icm_optim.state_dict()["state"].keys()
-        == algorithm.icm_optim.state_dict()["state"].keys()
-        != set()
-    )
-
-
-def make_collector(algorithm: PPO) -> Collector:
-    envs = DummyVectorEnv([frozen_lake] * 4)
-    return Collector(algorithm.policy, envs, VectorReplayBuffer(1024, 4))
+    states = [each.icm_optim.state_dict()["state"] for each in (restored, algorithm)]
+    assert states[0].keys() == states[1].keys() != set()
 
 
 def collect(algorithm: PPO) -> ReplayBuffer:
-    collector = make_collector(algorithm)
+    envs = DummyVectorEnv([frozen_lake] * 4)
+    collector = Collector(algorithm.policy, envs, VectorReplayBuffer(1024, 4))
     collector.collect(n_step=256, reset_before_collect=True)
     return collector.buffer
 

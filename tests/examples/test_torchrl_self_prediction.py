@@ -49,20 +49,6 @@ def test_a_short_training_teaches_the_policy_and_the_representation() -> None:
     assert result.variance_after > result.variance_before
 
 
-def test_the_target_follows_after_each_step_of_the_optimizer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    updated: list[None] = []
-    update_target = example.SelfPrediction.update_target
-    monkeypatch.setattr(
-        example.SelfPrediction, "update_target", lambda self: updated.append(update_target(self))
-    )
-
-    example.train(seed=0, num_steps=1)
-
-    assert len(updated) == example.NUM_EPOCHS * example.STEPS_PER_ROLLOUT // example.BATCH_SIZE
-
-
 def test_the_losses_are_those_of_torchrl_and_of_the_module(
     modules: nn.ModuleDict, batch: TensorDict
 ) -> None:

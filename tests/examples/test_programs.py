@@ -1,6 +1,7 @@
 """What all programs of this folder do alike: help, missing packages, methods that they override."""
 
 import ast
+import importlib
 import json
 import re
 import runpy
@@ -63,19 +64,45 @@ def test_a_missing_package_is_named_with_what_to_install(program, monkeypatch):
         run(program, monkeypatch)
 
 
-def test_a_seed_gives_the_same_numbers_whichever_ran_before(program, monkeypatch, capsys, tmp_path):
+def test_a_program_shows_its_progress_and_a_row_per_seed_and_plots_curves(
+    program, monkeypatch, capsys, tmp_path
+):
     plot = tmp_path / "curves.svg"
-    rows = []
-    for seeds in (["0"], ["3", "0"]):
-        run(program, monkeypatch, "--steps", "40", "--plot", str(plot), "--seeds", *seeds)
-        output = capsys.readouterr()
-        assert re.search(rf"seed {seeds[-1]}.* 100%, \w+.* \d\S* \|", output.err)
-        rows.append(re.findall(r"^(?:seed )?([03] .*)$", output.out, re.MULTILINE))
+    run(program, monkeypatch, "--seeds", "0", "3", "--steps", "40", "--plot", str(plot))
 
-    (alone,), (other, after_another) = rows
-    assert alone == after_another
-    assert alone[1:] != other[1:]
-    assert plot.read_text().count("stroke-opacity: 0.4") in (2, 4)  # a line for each seed and arm
+    output = capsys.readouterr()
+    assert re.search(r"seed 3.* 100%, \w+.* \d\S* \|", output.err)
+    assert re.findall(r"^(?:seed )?([03])  ", output.out, re.MULTILINE) == ["0", "3"]
+    # A curve for each seed, with and without the module, or of the module alone.
+    assert plot.read_text().count("stroke-opacity: 0.4") in (2, 4)
+
+
+# What a short training with a seed comes to.
+TRAININGS = {
+    "jax_world_model": lambda module, seed: module.train(seed, 40)[1:],
+    "ppo_curiosity": lambda module, seed: module.train(
+        module.Config(total_steps=1024), seed=seed, curiosity=True
+    ),
+    "rsl_rl_rnd": lambda module, seed: module.train(seed, 1024, with_rnd=True)[1:],
+    "stable_baselines3_rnd": lambda module, seed: weights(
+        module.train(seed, 1024, with_rnd=True)[0].policy
+    ),
+    "tianshou_curiosity": lambda module, seed: weights(module.train(seed, 1024, curiosity=True)[0]),
+    "torchrl_self_prediction": lambda module, seed: module.train(seed, 1)[1:],
+}
+
+
+def weights(module):
+    return [parameter.tolist() for parameter in module.parameters()]
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_the_same_seed_gives_the_same_numbers_whatever_ran_before(name):
+    program, training = importlib.import_module(f"examples.{name}"), TRAININGS[name]
+    numbers = training(program, 0)
+
+    assert training(program, 1) != numbers
+    assert training(program, 0) == numbers
 
 
 def test_pyright_accepts_how_the_programs_override_methods(tmp_path):

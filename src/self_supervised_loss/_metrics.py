@@ -1,226 +1,219 @@
-"""The metrics logger: running values of what modules log while their losses are computed."""
+"""The metrics logger: what modules log while their losses are computed, reduced key by key."""
 
-import functools
-from collections import deque
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeAlias, get_args
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
-from self_supervised_loss._frameworks import is_dynamo_tracing
+from self_supervised_loss._arrays import detached, widened
+from self_supervised_loss._running import MovingAverage
+from self_supervised_loss._settings import RULES, Kept, Reduce, Settings
 
 Key: TypeAlias = str | tuple[str, ...]
-Reduce: TypeAlias = Literal["mean", "min", "max", "sum", "ema", "item"]
-_REDUCTIONS = get_args(Reduce)
 _Path: TypeAlias = tuple[str, ...]
-_Settings: TypeAlias = tuple[Reduce, int | None, float | None]
 
 
 class MetricsLogger:
     """Collects the values that modules log, and reduces the values of each key to one.
 
-    Values are Python numbers, or arrays and tensors of any framework. They stay on their device, and nothing waits for
-    them. Tensors are detached, and what is done to them in place later does not show. NaN is not skipped. Integers and
-    half precision are reduced in larger types, so that sums neither overflow nor stop growing. A key takes the memory
-    of one value, or of `window` values. Several threads must not write to one logger at once.
+    Values are Python numbers, or arrays of NumPy, torch, JAX and what behaves like them; those of
+    MLX are refused. They stay on their device, and nothing waits for them. Tensors are detached,
+    and what is done to them in place later does not show. Arrays are reduced element by element,
+    where RLlib takes the mean of each. NaN is not skipped, and stays in a moving average. Integers
+    and half precision are reduced in larger types, so that sums neither overflow nor stop growing;
+    but JAX sums in 32 bits unless the program has set `jax_enable_x64`. A key takes the memory of
+    one value, or of `window` values. Several threads must not write to one logger at once.
 
-    Under `jax.jit`, `jax.vmap`, `torch.func.vmap` and `torch.export`, make the logger inside the transformed function
-    and return what `reduce` returns. `torch.compile` also takes one from outside. The names are RLlib's (Ray 2.60).
+    Under `jax.jit`, `jax.vmap`, `torch.func.vmap` and `torch.export`, make the logger inside the
+    transformed function and return what `reduce` returns. `torch.compile` also takes one from
+    outside. The names are RLlib's (Ray 2.60).
     """
 
     def __init__(self) -> None:
         """Makes an empty logger."""
-        self._stats: dict[_Path, _Stat] = {}
+        self._kept: dict[_Path, Kept] = {}
+        self._settings: dict[_Path, Settings] = {}  # those last named, which outlive a reduce()
+        self._logged: set[_Path] = set()  # since the last reduce(); a moving average may be older
+        self._parents: dict[_Path, _Path] = {}  # the dicts of the result, each with a key in it
 
     def log_value(
         self,
         key: Key,
         value: Any,
         *,
-        reduce: Reduce = "mean",
+        reduce: Reduce | None = None,
         window: int | None = None,
         ema_coeff: float | None = None,
     ) -> None:
         """Logs one value.
 
+        The settings of a key hold until a call names others, also across a `reduce()`. Others can
+        be named only between a `reduce()` and the next value, with which the key starts afresh. A
+        call that names a `window` or an `ema_coeff` alone leaves `reduce` as it was.
+
         Args:
             key: The name of the value, or a tuple of names that leads to it in the nested result.
-            value: A scalar, or an array, which is reduced element by element.
-            reduce: What becomes of the values of a key: their `"mean"`, `"min"`, `"max"` or `"sum"`, their
-                exponential moving average (`"ema"`), or the last one (`"item"`).
-            window: How many of the last values are reduced. By default all since the last `reduce()`. A step under
-                `torch.compile` is recompiled until the window is full, so keep it small there.
-            ema_coeff: The weight of a new value, for `"ema"` only: `ema = (1 - ema_coeff) * ema + ema_coeff * value`,
-                starting at the first value. 0.01 by default.
+            value: A number or an array. All of one key have one shape, unless only the last counts.
+            reduce: What becomes of the values of a key: their `"mean"`, `"min"`, `"max"` or
+                `"sum"`, their exponential moving average (`"ema"`), or the last one (`"item"`). A
+                key for which none was ever named has the mean.
+            window: How many of the last values are reduced. If a call names only other settings,
+                all since the last `reduce()`. A step under `torch.compile` is recompiled until the
+                window is full, so keep it small there.
+            ema_coeff: The weight of a new value, for `"ema"` only:
+                `ema = (1 - ema_coeff) * ema + ema_coeff * value`, starting at the first value. If
+                a call names only other settings, 0.01.
 
         Raises:
-            TypeError: If `key` or `value` is of another type, or if `value` does not go with those before it.
-            ValueError: If the settings are impossible or not those of before, or the key both a value and a dict.
+            TypeError: If `key` or `value` is of another type, or if `value` does not go with those
+                before it.
+            ValueError: If the settings are impossible or not those of before, or the key both a
+                value and a dict.
         """
-        self._log({_path(key): value}, (reduce, window, ema_coeff))
+        path = _path(key)
+        settings = self._settings_of(path, reduce, window, ema_coeff)
+        self._require_place(path)
+        try:
+            self._add(path, detached(value), settings)
+        except Exception as error:
+            raise TypeError(_refused(path, value, error, later=path in self._kept)) from error
+        self._settings[path] = settings
+        self._logged.add(path)
 
     def log_dict(
         self,
         value_dict: Mapping[str, Any],
         *,
         key: Key | None = None,
-        reduce: Reduce = "mean",
+        reduce: Reduce | None = None,
         window: int | None = None,
         ema_coeff: float | None = None,
     ) -> None:
-        """Logs every value of a dict, which may be nested, as `log_value` does. If one is refused, none is logged.
+        """Logs every value of a dict, which may be nested, as `log_value` does.
 
-        The dict goes under `key` in the nested result, often the ID of the module, or else at its top.
+        If a value is refused, those before it have been logged, and those after it have not.
+
+        Args:
+            value_dict: The names and their values, or further dicts.
+            key: Where the dict goes in the nested result, often the ID of the module. By default
+                its names are at the top.
+            reduce: As in `log_value`, for all values.
+            window: As in `log_value`, for all values.
+            ema_coeff: As in `log_value`, for all values.
+
+        Raises:
+            TypeError: As in `log_value`.
+            ValueError: As in `log_value`.
         """
-        self._log(
-            dict(_leaves(value_dict, () if key is None else _path(key))),
-            (reduce, window, ema_coeff),
-        )
+        above = () if key is None else _path(key)
+        for name, value in value_dict.items():
+            path = (*above, name)
+            if isinstance(value, Mapping):
+                self.log_dict(value, key=path, reduce=reduce, window=window, ema_coeff=ema_coeff)
+            else:
+                self.log_value(path, value, reduce=reduce, window=window, ema_coeff=ema_coeff)
 
     def peek(self, key: Key) -> Any:
-        """Returns a copy of the reduced value of a key, or of the nested dict of all below it, and changes nothing."""
+        """Returns a copy of what the values of a key come to by now, and changes nothing.
+
+        Where the key is that of a dict in the nested result, it returns that dict.
+
+        Raises:
+            KeyError: If there is no such key in the result.
+            TypeError: If the values of the key cannot be reduced.
+        """
         path = _path(key)
-        values = {
-            other[len(path) :]: s.reduced()
-            for other, s in self._stats.items()
-            if other[: len(path)] == path
-        }
-        if not values:
+        if path in self._kept:
+            return self._reduced(path)
+        below = [other for other in self._kept if other[: len(path)] == path]
+        if not below:
             raise KeyError(
-                f"nothing was logged under {path} since the last reduce(), only under {[*self._stats]}"
+                f"nothing was logged under {path} since the last reduce(), "
+                f"only under {[*self._kept]}"
             )
-        return values[()] if () in values else _nested(values)
+        return _nested({other[len(path) :]: self._reduced(other) for other in below})
 
     def reduce(self, *, sep: str | None = None) -> dict[str, Any]:
-        """Takes out all values, in nested dicts. Only moving averages go on after that, as RLlib's do.
+        """Takes out what the values of each key come to. Only moving averages go on after that.
 
-        With `sep` it is one flat dict, with joined names: `"/"` is what TensorBoard and W&B take.
+        Args:
+            sep: What joins the names of a key in a flat dict: `"/"` is what TensorBoard and W&B
+                take. By default the result is nested dicts.
+
+        Raises:
+            ValueError: If two keys are the same when they are joined. Nothing is taken out then.
+            TypeError: If the values of a key cannot be reduced, as those in a window that come from
+                two devices. That key is taken out, and the next `reduce()` returns all others.
         """
-        names = {path: path if sep is None else (sep.join(path),) for path in self._stats}
+        names = {path: path if sep is None else (sep.join(path),) for path in self._kept}
         if len({*names.values()}) < len(names):
             raise ValueError(f"two of these keys are the same with sep={sep!r}: {[*names]}")
-        values = {names[path]: stat.reduced() for path, stat in self._stats.items()}
-        self._stats = {path: stat for path, stat in self._stats.items() if stat.reduce == "ema"}
+        values = {}
+        for path, name in names.items():
+            try:
+                values[name] = self._reduced(path)
+            except TypeError:
+                del self._kept[path]
+                raise
+        self._start_afresh()
         return _nested(values)
 
-    def _log(self, values: dict[_Path, Any], settings: _Settings) -> None:
-        updates = []
-        for path, value in values.items():
-            stat = self._stats.get(path)
-            if stat is None:
-                stat = _Stat(path, settings)
-                for other in self._stats:
-                    if other[: len(path)] == path[: len(other)]:
-                        raise ValueError(
-                            f"cannot log {path} beside {other}: a key is either a value or a dict"
-                        )
-            elif stat.settings != settings:
-                raise ValueError(
-                    f"{path} takes {stat.settings}, not {settings}, as (reduce, window, ema_coeff)"
-                )
-            updates.append((path, stat, stat.update(value)))
-        for (
-            path,
-            stat,
-            value,
-        ) in updates:  # not before all are accepted, so that an error leaves the logger as it was
-            self._stats[path] = stat
-            stat.values.append(value)
-            if len(stat.values) > (
-                stat.window or 1
-            ):  # not maxlen, which Dynamo gets wrong in torch 2.13
-                stat.values.popleft()
-            if stat.reduce == "mean" and stat.window is None:
-                # A number would be a constant in a graph, and each new one a reason to recompile.
-                in_graph = _has(value, "new_ones") and is_dynamo_tracing()
-                stat.number = stat.number + (value.new_ones(()).int() if in_graph else 1)
-
-
-class _Stat:
-    """What is kept of one key: the values in its window or, without one, a single value that runs over all of them."""
-
-    def __init__(self, path: _Path, settings: _Settings) -> None:
-        self.path, self.settings, (self.reduce, self.window, ema_coeff) = path, settings, settings
-        possible = self.window is None or (isinstance(self.window, int) and self.window > 0)
-        possible = (
-            possible and self.reduce in _REDUCTIONS and (ema_coeff is None or 0 < ema_coeff <= 1)
-        )
-        if not possible or (self.window if self.reduce == "ema" else ema_coeff) is not None:
-            rules = f"reduce is one of {_REDUCTIONS}; 'ema' takes an ema_coeff in (0, 1], the others a window from 1 on"
+    def _settings_of(
+        self, path: _Path, reduce: Reduce | None, window: int | None, ema_coeff: float | None
+    ) -> Settings:
+        before = self._settings.get(path, Settings())
+        settings = before.after_naming(reduce, window, ema_coeff)
+        if not settings.are_possible():
+            raise ValueError(f"{path} cannot be logged with {settings}: {RULES}")
+        if settings != before and path in self._logged:
             raise ValueError(
-                f"{path} cannot be logged with {settings}, as (reduce, window, ema_coeff). {rules}"
+                f"{path} was logged with {before}, and cannot be logged with {settings} "
+                "before the next reduce()"
             )
-        self.ema_coeff = 0.01 if ema_coeff is None else ema_coeff
-        self.values: deque[Any] = deque()
-        self.number: Any = 0  # of the values that a mean runs over
+        return settings
 
-    def update(self, value: Any) -> Any:
-        """Returns what is to be kept for a value."""
-        try:
-            value = value.detach() if _has(value, "detach") else value
-            if not self.values:
-                return self._copy(value)
-            kept = self.values[0]
-            if self.window is None:  # an array promotes later values to its type
-                return self._fold(kept, value if _has(kept, "dtype") else self._copy(value))
-            if getattr(value, "shape", ()) != getattr(kept, "shape", ()):
-                raise TypeError(
-                    f"in a window all have one shape, such as {tuple(getattr(kept, 'shape', ()))}"
-                )
-            if not _has(value, "shape"):
-                self._fold(
-                    kept, value
-                )  # raises here and not in reduce() if they do not go together
-            return self._copy(value)
-        except Exception as error:
-            fault = (
-                "does not go with those before it"
-                if self.values
-                else "is not a number, an array or a tensor"
+    def _require_place(self, path: _Path) -> None:
+        if path in self._kept:
+            return
+        above = [path[:n] for n in range(1, len(path)) if path[:n] in self._kept]
+        beside = [self._parents[path]] if path in self._parents else above
+        if beside:
+            raise ValueError(
+                f"cannot log {path} beside {beside[0]}: a key is either a value or a dict"
             )
-            raise TypeError(f"the value {value!r} of {self.path} {fault}: {error}") from error
 
-    def reduced(self) -> Any:
-        """Returns the reduced value, which shares no memory with what is kept."""
-        running = functools.reduce(self._fold, self.values)
-        if self.reduce == "mean":
-            return running / (self.number if self.window is None else len(self.values))
-        return self._copy(running)
-
-    def _fold(self, running: Any, value: Any) -> Any:
-        """Adds a value to what runs over those before it, which for a mean is their sum."""
-        if self.reduce in ("mean", "sum"):
-            return running + value
-        if self.reduce == "ema":
-            return (1 - self.ema_coeff) * running + self.ema_coeff * value
-        if self.reduce == "item":
-            return self._copy(value)
-        array, bound = (value, running) if _has(value, "clip") else (running, value)
-        if _has(array, "clip"):
-            # The one spelling that NumPy, torch and JAX share, and that does not wait for a device as min() would.
-            return array.clip(max=bound) if self.reduce == "min" else array.clip(min=bound)
-        return (
-            running
-            if running != running
-            else (min if self.reduce == "min" else max)(value, running)
-        )  # NaN stays
-
-    def _copy(self, value: Any) -> Any:
-        """Returns a copy, of a type that is large enough to run over many values. JAX has no 64 bits by default."""
-        averaged = self.reduce in ("mean", "ema")
-        if _has(value, "detach"):
-            integer = not value.is_floating_point()
-            large = value.float() if not integer else value.double() if averaged else value.long()
-        elif _has(value, "astype"):
-            integer = value.dtype.kind in "biu"
-            large = value.astype("float32" if not integer else float if averaged else int)
+    def _add(self, path: _Path, value: Any, settings: Settings) -> None:
+        if path in self._kept and settings == self._settings[path]:
+            self._kept[path].add(value)
         else:
-            return value - 0  # refuses str and list, which * 1 would take
-        is_larger = large.dtype.itemsize > value.dtype.itemsize
-        return large if is_larger or (integer and averaged) else value - 0
+            # A copy already here, since Dynamo returns from its graph what a constructor is given.
+            self._kept[path] = settings.start(widened(value))
+            self._add_parents(path)
+
+    def _add_parents(self, path: _Path) -> None:
+        for length in range(1, len(path)):
+            self._parents[path[:length]] = path
+
+    def _reduced(self, path: _Path) -> Any:
+        try:
+            return self._kept[path].reduced()
+        except Exception as error:
+            raise TypeError(f"the values of {path} cannot be reduced: {error}") from error
+
+    def _start_afresh(self) -> None:
+        self._kept = {
+            path: kept for path, kept in self._kept.items() if isinstance(kept, MovingAverage)
+        }
+        self._logged = set()
+        self._parents = {}
+        for path in self._kept:
+            self._add_parents(path)
 
 
-def _has(value: Any, attribute: str) -> bool:
-    # Dynamo cannot ask for the attributes of a number whose value it does not know.
-    return not isinstance(value, (int, float)) and hasattr(value, attribute)
+def _path(key: Key) -> _Path:
+    if isinstance(key, str):
+        return (key,)
+    if isinstance(key, tuple) and key and all(isinstance(name, str) for name in key):
+        return key
+    raise TypeError(f"the key of a metric is a string or a tuple of strings, not {key!r}")
 
 
 def _nested(values: Mapping[_Path, Any]) -> dict[str, Any]:
@@ -233,17 +226,6 @@ def _nested(values: Mapping[_Path, Any]) -> dict[str, Any]:
     return nested
 
 
-def _leaves(values: Mapping[str, Any], prefix: _Path) -> Iterator[tuple[_Path, Any]]:
-    for name, value in dict(values.items()).items():  # each name once
-        path = _path((*prefix, name))
-        yield from _leaves(value, path) if isinstance(value, Mapping) else [(path, value)]
-
-
-def _path(key: Key) -> _Path:
-    if isinstance(key, str):
-        return (key,)
-    if isinstance(key, tuple) and 0 < len(key) < 100 and all(isinstance(name, str) for name in key):
-        return key
-    raise TypeError(
-        f"the key of a metric is a string or a tuple of strings, not {key!r}, and has at most 99 names"
-    )
+def _refused(path: _Path, value: Any, error: Exception, *, later: bool) -> str:
+    fault = "does not go with those before it" if later else "is not a number, an array or a tensor"
+    return f"the value {value!r} of {path} {fault}: {error}"

@@ -1,7 +1,7 @@
 """What `compute_losses` takes for each module, beside RLlib's `Learner.compute_losses` and beside
 direct calls."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from typing import Any
 
@@ -16,7 +16,6 @@ from torch import distributed, nn
 from self_supervised_loss import Learner, SelfSupervisedLossAPI
 
 LOSS = torch.zeros(())
-SIZES = 1, 2, 10, 100
 
 
 class Policy(TorchRLModule):
@@ -68,66 +67,61 @@ class RLlibLearner(PPOTorchLearner):
         """Makes none, since nothing is trained."""
 
 
+CASES = (  # how many modules, of two classes by turns, and the goal of the ratio to RLlib's
+    ("own losses", (1, 10), (ICM, WorldModel), None, "1.4"),
+    ("own and fallback", (2, 10), (ICM, Policy), None, "1.7"),
+    ("fallbacks", (1, 10), (Policy, Critic), None, "2.1"),
+    ("own losses, in DDP", (1, 10), (ICM, WorldModel), TorchDDPRLModule, "1.55"),
+)
+
+
 def measure() -> Iterator[Row]:
-    """Compares them on the same modules, of two classes by turns, in one dict, with the same
-    configuration."""
+    """Compares them on the same modules, in one dict, with the same configuration."""
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     try:
-        for kind, module_classes, wrap, goal in (
-            ("own losses", (ICM, WorldModel), None, "1.0"),
-            ("own and fallback", (ICM, Policy), None, "1.05"),
-            ("fallbacks", (Policy, Critic), None, "1.25"),
-            ("own losses, in DDP", (ICM, WorldModel), TorchDDPRLModule, "1.35"),
-        ):
-            modules = {
-                f"m{i}": make() for i, make in enumerate(islice(cycle(module_classes), max(SIZES)))
-            }
-            yield from _compare(
-                kind, modules, {i: wrap(m) if wrap else m for i, m in modules.items()}, goal
-            )
+        for kind, sizes, classes, wrap, goal in CASES:
+            for size in sizes:
+                modules = {f"m{i}": make() for i, make in enumerate(islice(cycle(classes), size))}
+                wrapped = {i: wrap(module) for i, module in modules.items()} if wrap else modules
+                yield from _compare(f"dispatch of {kind}, {size}", modules, wrapped, goal)
     finally:
         distributed.destroy_process_group()
 
 
 def _compare(
-    kind: str, modules: dict[str, Any], wrapped: dict[str, Any], goal: str
+    what: str, modules: dict[str, Any], wrapped: dict[str, Any], goal: str
 ) -> Iterator[Row]:
     config = PPOConfig()
     ours = OurLearner(module=wrapped, config=config)
     rllib = RLlibLearner(config=config, module=MultiRLModule())
     rllib.build()
     rllib._module = wrapped  # its own container is slower than a dict
-    for size in SIZES:
-        data: dict[str, dict[str, Any]] = {module_id: {} for module_id in [*modules][:size]}
-        direct = [
-            (module_id, modules[module_id], isinstance(modules[module_id], ICM))
-            for module_id in data
-        ]
-        seconds = interleave(
-            {
-                "ours": lambda data=data: ours.compute_losses(fwd_out=data, batch=data),
-                "RLlib's": lambda data=data: rllib.compute_losses(fwd_out=data, batch=data),
-                "direct calls": lambda direct=direct: {
-                    module_id: module.compute_self_supervised_loss(
-                        learner=ours, module_id=module_id, config=config, batch={}, fwd_out={}
-                    )
-                    if own
-                    else ours.compute_loss_for_module(
-                        module_id=module_id, config=config, batch={}, fwd_out={}
-                    )
-                    for module_id, module, own in direct
-                },
-            },
-            rounds=300,
+    data: dict[str, dict[str, Any]] = {module_id: {} for module_id in modules}
+    seconds = interleave(
+        {
+            "ours": lambda: ours.compute_losses(fwd_out=data, batch=data),
+            "RLlib's": lambda: rllib.compute_losses(fwd_out=data, batch=data),
+            "direct calls": _direct_calls(modules, ours),
+            "with timestep=": lambda: ours.compute_losses(fwd_out=data, batch=data, timestep=1),
+        },
+    )
+    each = {name: value / len(modules) for name, value in seconds.items()}
+    yield Row(what, each["ours"], "RLlib's", each["RLlib's"], "ns", goal)
+    yield Row(what, each["ours"], "direct calls", each["direct calls"], "ns")
+    yield Row(f"{what}, with timestep=", each["with timestep="], "without", each["ours"], "ns")
+
+
+def _direct_calls(modules: dict[str, Any], learner: OurLearner) -> Callable[[], dict[str, Any]]:
+    """Returns what would be written by hand, with modules that need not be unwrapped."""
+    config = learner.config
+    calls = [(module_id, module, isinstance(module, ICM)) for module_id, module in modules.items()]
+    return lambda: {
+        module_id: module.compute_self_supervised_loss(
+            learner=learner, module_id=module_id, config=config, batch={}, fwd_out={}
         )
-        nanoseconds = {name: f"{value / size * 1e9:,.0f} ns" for name, value in seconds.items()}
-        what = f"dispatch of {kind}, {size:,}"
-        for other, to_reach in (("RLlib's", goal), ("direct calls", "")):
-            yield Row(
-                what,
-                nanoseconds["ours"],
-                other,
-                nanoseconds[other],
-                seconds["ours"] / seconds[other],
-                to_reach,
-            )
+        if has_loss
+        else learner.compute_loss_for_module(
+            module_id=module_id, config=config, batch={}, fwd_out={}
+        )
+        for module_id, module, has_loss in calls
+    }

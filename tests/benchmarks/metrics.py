@@ -18,53 +18,32 @@ NUM_CALLS = 100_000
 
 
 def measure() -> Iterator[Row]:
-    """Logs numbers, and losses that hang on a graph."""
+    """Logs numbers and losses, and into windows of two sizes."""
     for method in "log_value", "log_dict":
         for kind in "number", "loss":
-            what = f"{method} of a {kind}"
             value = _make(kind)
             logs = {name: _log_of(name, method) for name in LOGGERS}
             seconds = interleave(
                 {name: lambda log=log, value=value: log(value) for name, log in logs.items()}
             )
-            microseconds = {name: f"{value * 1e6:.1f} µs" for name, value in seconds.items()}
-            ratio = seconds["ours"] / seconds["RLlib's"]
+            what = f"{method} of a {kind}"
             goal = "2.5" if what == "log_value of a loss" else ""
-            yield Row(what, microseconds["ours"], "RLlib's", microseconds["RLlib's"], ratio, goal)
+            yield Row(what, seconds["ours"], "RLlib's", seconds["RLlib's"], "µs", goal)
 
-            with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-                grown = {name: pool.apply(_memory, (name, method, kind)) for name in LOGGERS}
-            megabytes = {name: f"{value / 1e6:.1f} MB" for name, value in grown.items()}
-            ratio = grown["ours"] / grown["RLlib's"]
-            yield Row(
-                f"memory of 100,000 {what}",
-                megabytes["ours"],
-                "RLlib's",
-                megabytes["RLlib's"],
-                ratio,
-            )
-    yield from _measure_windows()
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        grown = {name: pool.apply(_memory_of_losses, (name,)) for name in LOGGERS}
+    what = f"memory of {NUM_CALLS:,} log_value of a loss"
+    yield Row(what, grown["ours"], "RLlib's", grown["RLlib's"], "MB")
 
-
-def _measure_windows() -> Iterator[Row]:
-    """Logs into full windows, a small one and a large one."""
     logs = {}
     for window in 10, 100_000:
         log = functools.partial(MetricsLogger().log_value, "loss", 1.0, window=window)
         for _ in range(window):
             log()
-        logs[window] = log
-    seconds = interleave({str(window): log for window, log in logs.items()})
-    microseconds = {name: f"{value * 1e6:.1f} µs" for name, value in seconds.items()}
-    ratio = seconds["100000"] / seconds["10"]
-    yield Row(
-        "log_value, window=100,000",
-        microseconds["100000"],
-        "window=10",
-        microseconds["10"],
-        ratio,
-        "1 but for noise",
-    )
+        logs[f"window={window:,}"] = log
+    small, large = logs
+    seconds = interleave(logs)
+    yield Row(f"log_value, {large}", seconds[large], small, seconds[small], "µs", "1 but for noise")
 
 
 def _make(kind: str) -> Any:
@@ -80,12 +59,12 @@ def _log_of(logger: str, method: str) -> Callable[[Any], None]:
     )
 
 
-def _memory(logger: str, method: str, kind: str) -> int:
-    log = _log_of(logger, method)
+def _memory_of_losses(logger: str) -> int:
+    log = _log_of(logger, "log_value")
     for _ in range(100):
-        log(_make(kind))
+        log(_make("loss"))
     process = psutil.Process()
     before = process.memory_info().rss
     for _ in range(NUM_CALLS):
-        log(_make(kind))
+        log(_make("loss"))
     return max(process.memory_info().rss - before, 0)

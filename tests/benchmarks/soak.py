@@ -136,7 +136,8 @@ def main() -> None:
         rows.append((name, number, time.perf_counter() - start, warmed_up, at_the_end))
 
     print(
-        f"{'scenario':<26} {'number':>9} {'seconds':>8} {'MB after warm-up':>17} {'MB at the end':>14}"
+        f"{'scenario':<26} {'number':>9} {'seconds':>8} {'MB after warm-up':>17} "
+        f"{'MB at the end':>14}"
     )
     for name, number, seconds, warmed_up, at_the_end in rows:
         print(f"{name:<26} {number:>9,} {seconds:>8.0f} {warmed_up:>17.1f} {at_the_end:>14.1f}")

@@ -46,7 +46,9 @@ class LogsEverything(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         for setting in SETTINGS:
             learner.metrics.log_value((module_id, str(setting)), fwd_out["prediction"], **setting)
             learner.metrics.log_dict(
-                {"half": loss.half(), "large": loss > 0.5}, key=str(setting), **setting
+                {"half": loss.half(), "large": loss > 0.5},
+                key=str(setting),
+                **setting,
             )
         return loss * kwargs["scale"]
 
@@ -142,22 +144,41 @@ def test_dispatch_and_every_kind_of_logging_are_one_graph(place: Callable[..., A
     assert not counters["graph_break"]
 
 
-def test_training_is_the_same_when_autograd_is_compiled_too() -> None:
-    def train(learner: PolicyLearner, compute_losses: Callable[..., Any]) -> list[torch.Tensor]:
-        del learner.module["logs_everything"]
-        optimizer = torch.optim.SGD(learner.module.parameters(), lr=0.1)
-        for batch in batches():
-            optimizer.zero_grad()
-            torch.autograd.backward([*compute_losses(learner, batch, 0.5).values()])
-            optimizer.step()
-        return list(learner.module.parameters())
+class LogsItsLoss(nn.Linear, SelfSupervisedLossAPI[torch.Tensor]):
+    """Logs with each setting of the logger what it returns."""
 
-    learner, eager_learner = make_learner(), make_learner()
-    trained = train(learner, torch.compile(compute_losses, fullgraph=True, backend="aot_eager"))
-    expected = train(eager_learner, compute_losses)
+    def compute_self_supervised_loss(
+        self, *, learner: Any, fwd_out: torch.Tensor, scale: float | None, **kwargs: Any
+    ) -> torch.Tensor:
+        loss = fwd_out.square().mean()
+        for setting in SETTINGS:
+            learner.metrics.log_value(str(setting), loss, **setting)
+        return loss if scale is None else scale * loss
 
-    torch.testing.assert_close(trained, expected)
-    torch.testing.assert_close(learner.metrics.reduce(), eager_learner.metrics.reduce())
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Inductor's own, when it is imported
+@pytest.mark.parametrize("scale", [None, 1.0])
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_losses_that_are_logged_have_the_gradients_of_eager_mode(
+    backend: str, scale: float | None
+) -> None:
+    def step(learner: Learner, obs: torch.Tensor, reduce: bool) -> tuple[torch.Tensor, Any]:
+        fwd_out = {"m": learner.module["m"](obs)}
+        loss = learner.compute_losses(fwd_out=fwd_out, batch={"m": obs}, scale=scale)["m"]
+        return loss, learner.metrics.reduce() if reduce else None
+
+    module = LogsItsLoss(OBS_SIZE, 1)
+    learner, eager_learner = Learner(module={"m": module}), Learner(module={"m": module})
+    compiled = torch.compile(step, fullgraph=True, backend=backend)
+    for number in range(6):
+        obs, reduce = torch.randn(8, OBS_SIZE), number % 3 == 2
+        loss, metrics = compiled(learner, obs, reduce)
+        expected, expected_metrics = step(eager_learner, obs, reduce)
+        torch.testing.assert_close((loss, metrics), (expected, expected_metrics))
+        assert loss.requires_grad
+        gradients = torch.autograd.grad(loss, [*module.parameters()])
+        expected_gradients = torch.autograd.grad(expected, [*module.parameters()])
+        torch.testing.assert_close(gradients, expected_gradients)
 
 
 @each_place

@@ -59,6 +59,21 @@ def test_a_dict_gives_the_same_numbers_by_default() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "setting", [{"reduce": "sum"}, {"reduce": "max"}, {"reduce": "mean", "window": 2}], ids=str
+)
+def test_a_setting_that_was_named_once_holds(setting: dict[str, Any]) -> None:
+    ours, rllib = MetricsLogger(), RLlibMetricsLogger()
+    for values in REPORTS:
+        for logger in (ours, rllib):
+            logger.log_value("loss", values[0], **(setting if values is REPORTS[0] else {}))
+            for value in values[1:]:
+                logger.log_value("loss", value)
+        assert ours.peek("loss") == pytest.approx(rllib.peek("loss"))
+        ours.reduce()
+        rllib.reduce()
+
+
 def test_without_a_reduce_ours_logs_a_mean_and_rllibs_a_moving_average() -> None:
     ours, rllib = MetricsLogger(), RLlibMetricsLogger()
     for value in (1.0, 2.0):

@@ -1,19 +1,20 @@
-"""The test kit: one call that holds a module against the contract of `SelfSupervisedLossAPI`."""
+"""The test kit: `check_module` holds a module against the contract of `SelfSupervisedLossAPI`.
 
-import inspect
+Each check is a function that is named after what it demands, and yields a sentence for everything
+that does not meet it. To add a check, write one and enter it in `VIOLATIONS` or in `HINTS`.
+"""
+
 import math
-import pickle
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
-from dataclasses import fields, is_dataclass
-from types import SimpleNamespace
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from self_supervised_loss import MetricsLogger, SelfSupervisedLossAPI
-from self_supervised_loss._frameworks import imported
-from self_supervised_loss._wrappers import unwrap
+from self_supervised_loss import SelfSupervisedLossAPI
+from self_supervised_loss._gradients import is_jax_array
+from self_supervised_loss._trial import Trial
+from self_supervised_loss._values import fault_as_scalar, is_mapping, shape_of, to_float
+from self_supervised_loss._wrappers import remedy
 
 
 def check_module(
@@ -24,10 +25,21 @@ def check_module(
     config: Any = None,
     module_id: str = "module",
 ) -> Any:
-    """Checks that a module works with every learner, and that it learns, in the spirit of Gymnasium's `check_env`.
+    """Checks that a module works with every learner and learns, as Gymnasium's `check_env` does.
 
-    The loss method is called once. The random state, and all of a torch module but its buffers, are then put back.
-    What may be meant is a `UserWarning`: parameters without a gradient, and metrics that modules would share.
+    The loss method is called once, as learners call it. Afterwards the parameters, gradients and
+    training modes of torch modules are put back, and the random state of Python, NumPy and torch on
+    the CPU. Buffers and other attributes, generators of the module's own, the random state of a GPU
+    and the state of JAX modules stay as the call left them.
+
+    What may be meant is a `UserWarning`, such as parameters without a gradient.
+
+    Parameters that come and go are not looked at: those of FSDP and of lazy modules. A change
+    through `.data` shows only if it changes numbers.
+
+    With JAX, the loss method is called once more under `jax.jit(jax.grad(...))`, with a copy of the
+    module, for the gradient by the floating-point arrays of `fwd_out` and of the module. Of a
+    module that is no pytree, as in Flax linen, it asks for the gradient by `fwd_out` alone.
 
     Args:
         module: The module, wrapped or not.
@@ -40,208 +52,283 @@ def check_module(
         The loss, with its graph.
 
     Raises:
-        AssertionError: If the module breaks the contract. The message lists every violation and what to do.
+        AssertionError: If the module breaks the contract. The message lists every violation and
+            what to do.
     """
     __tracebackhide__ = True
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", ".*compute_self_supervised_loss is not called"
-        )  # it is a violation here
-        inner = unwrap(module)
-    loss, loss_method = None, getattr(inner, "compute_self_supervised_loss", None)
-    name, violations, hints, cause = type(inner).__name__, list[str](), list[str](), None
-    if loss_method is None or not isinstance(inner, SelfSupervisedLossAPI):
-        violations.append(
-            f"{name} does not implement SelfSupervisedLossAPI. Derive it from that, or register it."
-        )
-    if loss_method is not None:
-        metrics, parameters = MetricsLogger(), _parameters(module, inner)
-        logger = _Restricted(log_value=metrics.log_value, log_dict=metrics.log_dict)
-        learner = _Restricted(module={module_id: module}, config=config, metrics=logger)
-        arguments = dict(
-            learner=learner, module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
-        )
-        signature = inspect.signature(
-            loss_method, follow_wrapped=False
-        )  # that of a decorator, which is what is called
-        if any(
-            parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()
-        ):
-            arguments["an_extra_argument"] = None
-        else:
-            remedy = "Add it, since some learners pass more, as RLlib's TorchMetaLearner does."
-            violations.append(f"there is no **kwargs. {remedy}")
-        before = _snapshots(parameters, batch=batch, fwd_out=fwd_out)
-        with _put_back(inner, parameters):
-            try:
-                loss = loss_method(**arguments)
-            except Exception as error:
-                cause, frames = error, traceback.extract_tb(error.__traceback__)[1:]
-                files = {
-                    f.filename
-                    for f in frames
-                    if f is frames[0] or f.name == "compute_self_supervised_loss"
-                }
-                line = next(
-                    (
-                        f" ({f.filename}:{f.lineno})"
-                        for f in reversed(frames)
-                        if f.filename in files
-                    ),
-                    "",
-                )
-                raised = (
-                    f"compute_self_supervised_loss{line} raised {type(error).__name__}: {error}"
-                )
-                remedy = ". If that is config, pass config= to check_module."
-                violations.append(raised + remedy * (config is None and "NoneType" in str(error)))
-            after = _snapshots(
-                parameters and _parameters(module, inner), batch=batch, fwd_out=fwd_out
-            )
-        changed = [path for path in {**before, **after} if before.get(path) != after.get(path)]
-        trained = [path for path in changed if path.removesuffix(".grad") in parameters]
-        violations += [
-            f"{path} is not as before. Leave the input as it is."
-            for path in changed
-            if path not in trained
-        ]
-        if trained:
-            remedy = (
-                "Leave backward(), optimizer steps and updates of targets to the training loop."
-            )
-            violations.append(f"the loss method changed {', '.join(trained)}. {remedy}")
-        violations += [] if cause else _check_loss(loss, parameters, hints)
-        for key, stat in metrics._stats.items():
-            if isinstance(number := _number(stat.values[-1]), str):
-                violations.append(f"the value logged as {key!r} {number}. Log a scalar.")
-            if not key[0].startswith(str(module_id)):
-                hints.append(
-                    f"all modules that log {key!r} would share it. Begin with module_id: {(module_id, *key)}."
-                )
-    if violations:
-        title = f"{name} breaks the contract of SelfSupervisedLossAPI:"
-        raise AssertionError("\n- ".join([title, *violations])) from cause
-    if hints:
+    trial = Trial(module, batch=batch, fwd_out=fwd_out, config=config, module_id=module_id)
+    trial.run()
+    if violations := [sentence for check in VIOLATIONS for sentence in check(trial)]:
+        title = f"{trial.name} breaks the contract of SelfSupervisedLossAPI:"
+        raise AssertionError("\n- ".join([title, *violations])) from trial.error
+    if hints := [sentence for check in HINTS for sentence in check(trial)]:
         warnings.warn("\n".join(hints), stacklevel=2)
-    return loss
+    return trial.loss
 
 
-class _Restricted(SimpleNamespace):
-    """Has the given attributes and, asked for any other, says which."""
+def implements_the_api(trial: Trial) -> Iterator[str]:
+    """The class derives from our API, or is registered with it, and has the loss method."""
+    if isinstance(trial.module, type) or not isinstance(trial.module, SelfSupervisedLossAPI):
+        yield f"{trial.name} does not implement SelfSupervisedLossAPI. {remedy(trial.module)}"
+    elif trial.loss_method is None:
+        yield f"{trial.name} has no method compute_self_supervised_loss. Write it."
 
-    def __getattr__(self, name: str) -> Any:
-        __tracebackhide__ = True
-        raise AttributeError(
-            f"not every learner has .{name} there. Ask for no more than {', '.join(vars(self))}."
+
+def takes_more_arguments(trial: Trial) -> Iterator[str]:
+    """The loss method has `**kwargs`."""
+    if trial.loss_method is not None and not trial.takes_more:
+        what_to_do = "Add it, since some learners pass more, as RLlib's TorchMetaLearner does."
+        yield f"there is no **kwargs. {what_to_do}"
+
+
+def is_given_mappings(trial: Trial) -> Iterator[str]:
+    """What the loss method reads has names."""
+    for name, value in {"batch": trial.batch, "fwd_out": trial.fwd_out}.items():
+        if not is_mapping(value):
+            what_to_do = "Give each array a name, as in a dict: the loss method was not called."
+            yield f"{name} is no mapping but a {type(value).__name__}. {what_to_do}"
+
+
+def raises_nothing(trial: Trial) -> Iterator[str]:
+    """The loss method returns."""
+    if trial.error is None:
+        return
+    raised = f"raised {type(trial.error).__name__}: {trial.error}"
+    yield f"compute_self_supervised_loss{_line_in_user_code(trial.error)} {raised}" + (
+        ". If that is config, pass config= to check_module."
+        if trial.config is None and "NoneType" in str(trial.error)
+        else ""
+    )
+
+
+def leaves_its_input_alone(trial: Trial) -> Iterator[str]:
+    """Nothing in `batch` or `fwd_out` changes, since others read it too."""
+    for name in trial.changes.inputs:
+        yield f"{name} is not as before. Leave the input as it is."
+
+
+def leaves_training_to_the_loop(trial: Trial) -> Iterator[str]:
+    """No parameter and no gradient changes."""
+    if changed := trial.changes.parameters:
+        what_to_do = (
+            "Leave backward(), optimizer steps and updates of targets to the training loop."
+        )
+        yield f"the loss method changed {_listed(changed)}. {what_to_do}"
+
+
+def leaves_the_training_mode(trial: Trial) -> Iterator[str]:
+    """What trains goes on training, and what is evaluated does not."""
+    if changed := trial.changes.modes:
+        names = _listed(name or "the module" for name in changed)
+        yield f"the loss method called train() or eval() on {names}. Put the mode back."
+
+
+def returns_a_finite_scalar(trial: Trial) -> Iterator[str]:
+    """The loss is one real number."""
+    if not trial.returned:
+        return
+    if fault := fault_as_scalar(trial.loss):
+        yield f"the loss {fault}. Return one scalar, and log what else there is."
+    elif not math.isfinite(loss := to_float(trial.loss)):
+        yield f"the loss is {loss}. Look for a division by zero or a logarithm of zero."
+
+
+def can_be_differentiated(trial: Trial) -> Iterator[str]:
+    """`backward()` goes through and, with JAX, `jax.grad`."""
+    error, asked = trial.gradients.error, trial.gradients.asked
+    if error is None or trial.changes.inputs or trial.changes.parameters:  # which is the cause
+        return
+    reason = str(error).strip().split("\n")[0].split(". ")[0]
+    what_to_do = {
+        "backward()": "Change nothing in place, and leave backward() to the training loop.",
+        "jax.grad": "Compute with jax.numpy alone: no float(), no NumPy, no if on a value.",
+    }
+    yield f"{asked} fails with {type(error).__name__}: {reason}. {what_to_do[asked]}"
+
+
+def has_a_gradient(trial: Trial) -> Iterator[str]:
+    """Something is learnt."""
+    gradients = trial.gradients.learnable.values()
+    if not gradients or any(gradient is not None for gradient in gradients):
+        return
+    if hasattr(trial.loss, "requires_grad") or is_jax_array(trial.loss):
+        yield (
+            "the loss has no gradient for any parameter, so that nothing would be learnt. "
+            "Make fwd_out with this module and with gradients, and detach nothing on the way to "
+            "the loss."
+        )
+    elif not fault_as_scalar(trial.loss):
+        kind = type(trial.loss).__name__
+        what_to_do = "Return the tensor, without item() or float()."
+        yield f"the loss is a {kind} without a gradient. {what_to_do}"
+
+
+def has_finite_gradients(trial: Trial) -> Iterator[str]:
+    """A finite loss has finite gradients, or else one step makes every weight NaN."""
+    gradients = trial.gradients.learnable.items()
+    wrong = [name for name, g in gradients if g is not None and not _is_finite(g)]
+    if wrong and _is_finite(trial.loss):
+        what_to_do = "Look for a root or a norm of zero, which torch.where does not keep away."
+        yield f"the gradient of the loss is NaN or infinite for {_listed(wrong)}. {what_to_do}"
+
+
+def logs_scalars(trial: Trial) -> Iterator[str]:
+    """Any logger takes what is logged."""
+    for key, value in trial.logged.items():
+        if fault := fault_as_scalar(value):
+            yield f"the value logged as {key!r} {fault}. Log a scalar."
+
+
+def rewards_every_row(trial: Trial) -> Iterator[str]:
+    """`fwd_out["intrinsic_rewards"]` can be added to the rewards of the environment."""
+    rewards = _column(trial.fwd_out, "intrinsic_rewards")
+    shape = shape_of(rewards)
+    mask_shape = shape_of(_column(trial.batch, "loss_mask"))
+    obs_shape = shape_of(_column(trial.batch, "obs"))
+    is_right = shape == mask_shape if mask_shape else len(shape) in (1, 2)
+    if hasattr(rewards, "shape") and not (is_right and obs_shape[: len(shape)] in ((), shape)):
+        what_to_do = "Make one for each row, of shape (B,) or, over time, (B, T)."
+        yield f"fwd_out['intrinsic_rewards'] has shape {shape}. {what_to_do}"
+
+
+def logs_under_its_id(trial: Trial) -> Iterator[str]:
+    """No other module logs under the same name."""
+    for key in trial.logged:
+        if not key[0].startswith(str(trial.module_id)):
+            right_key = (trial.module_id, *key)
+            yield f"all modules that log {key!r} would share it. Begin with module_id: {right_key}."
+
+
+def trains_all_parameters(trial: Trial) -> Iterator[str]:
+    """What can be trained is trained."""
+    unused = [name for name, g in trial.gradients.parameters.items() if g is None]
+    if unused and _reaches(trial.gradients.learnable):
+        what_to_do = "Freeze them, or ignore this if another loss trains them."
+        yield f"the loss has no gradient for {_listed(unused)}. {what_to_do}"
+
+
+def registers_its_parameters(trial: Trial) -> Iterator[str]:
+    """An optimizer of `module.parameters()` sees what the loss is to train."""
+    networks = trial.networks
+    hidden = [name for name, g in trial.gradients.unregistered.items() if g is not None]
+    if hidden:
+        what_to_do = "Keep networks in a torch.nn.ModuleList or ModuleDict, or in attributes."
+        yield f"no optimizer would see {_listed(hidden)}. {what_to_do}"
+    elif (
+        networks.is_torch_module
+        and not networks.come_and_go
+        and not any(parameter.requires_grad for parameter in networks.parameters.values())
+    ):
+        what_to_do = "Register its networks, and do not freeze all of them."
+        yield f"{trial.name} has no parameter that an optimizer could train. {what_to_do}"
+
+
+def reads_fwd_out(trial: Trial) -> Iterator[str]:
+    """The forward pass is run by the training loop alone."""
+    outputs = trial.gradients.outputs
+    # An output of frozen networks has no graph, so that it cannot be told whether it is read.
+    could_be_read = outputs or not [*trial.fwd_out.keys()]
+    if _reaches(trial.gradients.parameters) and could_be_read and not _reaches(outputs):
+        yield (
+            "the loss reaches the parameters, but not through fwd_out. Networks that the loss "
+            "method runs itself cost twice the work, BatchNorm counts the batch twice, and DDP may "
+            "not average their gradients: read fwd_out."
         )
 
 
-def _check_loss(loss: Any, parameters: dict[str, Any], hints: list[str]) -> Iterator[str]:
-    if isinstance(number := _number(loss), str):
-        yield f"the loss {number}. Return one scalar, and log what else there is."
-    elif not math.isfinite(number):
-        yield f"the loss is {number}. Look for a division by zero or a logarithm of zero."
-    trainable = {
-        name: parameter for name, parameter in parameters.items() if parameter.requires_grad
-    }
-    if trainable and hasattr(loss, "requires_grad"):
-        with suppress(RuntimeError):  # some graphs can be asked only once
-            ask, inputs = imported("torch.autograd", "grad"), [*trainable.values()]
-            found = loss.requires_grad and ask(
-                loss.sum(), inputs, retain_graph=True, allow_unused=True
-            )
-            unused = [
-                name for index, name in enumerate(trainable) if not found or found[index] is None
-            ]
-            if len(unused) == len(trainable):
-                remedy = "Make fwd_out with this module and with gradients, and detach nothing on the way to the loss."
-                yield f"the loss has no gradient for any parameter, so that nothing would be learnt. {remedy}"
-            elif unused:
-                hints.append(
-                    f"the loss has no gradient for {', '.join(unused)}. If that is meant, freeze them."
-                )
-    elif trainable and not isinstance(number, str):
-        yield f"the loss is a {type(loss).__name__} without a gradient. Return the tensor, without item() or float()."
+def trains_no_other_module(trial: Trial) -> Iterator[str]:
+    """The gradient ends at the batch."""
+    if trained := [name for name, g in trial.gradients.columns.items() if g is not None]:
+        what_to_do = "Detach them, or ignore this if that is meant."
+        yield f"the loss also trains what {_listed(trained)} comes from. {what_to_do}"
 
 
-def _parameters(wrapped: Any, module: Any) -> dict[str, Any]:
-    """Returns torch's parameters by name, or none where they come and go."""
-    torch_class = imported("torch.nn", "Module") or ()
-    parts = [
-        part
-        for root in (wrapped, module)
-        if isinstance(root, torch_class)
-        for part in root.modules()
+def leaves_masked_rows_out(trial: Trial) -> Iterator[str]:
+    """Rows where `loss_mask` is False are not learnt from."""
+    mask = _column(trial.batch, "loss_mask")
+    shape = shape_of(mask)
+    learnt_from = [
+        name
+        for name, gradient in trial.gradients.outputs.items()
+        if gradient is not None and not getattr(gradient, "is_meta", False)
+        if shape and shape_of(gradient)[: len(shape)] == shape and gradient[mask == 0].any()
     ]
-    names = {base.__name__ for part in parts for base in type(part).__mro__}
-    in_flux = names & {"FSDPModule", "FullyShardedDataParallel", "LazyModuleMixin"}
-    return {} if in_flux or not isinstance(module, torch_class) else dict(module.named_parameters())
-
-
-def _put_back(module: Any, parameters: dict[str, Any]) -> ExitStack:
-    """Puts the random state back on exit, and of a torch module the training modes, parameters and gradients."""
-    stack = ExitStack()
-    for library, state in {
-        "random": "state",
-        "numpy.random": "_state",
-        "torch": "_rng_state",
-    }.items():
-        if get_state := imported(library, f"get{state}"):
-            stack.callback(imported(library, f"set{state}"), get_state())
-    for part in module.modules() if parameters else ():
-        stack.callback(setattr, part, "training", part.training)
-        stack.callback(part._parameters.update, {**part._parameters})
-    for parameter in parameters.values():
-        stack.callback(parameter.requires_grad_, parameter.requires_grad)
-        stack.callback(setattr, parameter, "grad", parameter.grad)
-        for tensor in [parameter] if parameter.grad is None else [parameter, parameter.grad]:
-            stack.callback(setattr, tensor, "data", tensor.data)
-            stack.callback(
-                tensor.data.copy_, tensor.detach().clone()
-            )  # which no graph takes for a change
-    return stack
-
-
-def _snapshots(
-    parameters: dict[str, Any], **inputs: Mapping[str, Any]
-) -> dict[str, tuple[Any, ...]]:
-    """Returns what the loss method must not change, in a form that can be compared later."""
-    # Not what is created at each access, as by a lazily stacked TensorDict.
-    values = {
-        f"{name}[{key!r}]": v
-        for name, data in inputs.items()
-        for key, v in data.items()
-        if data[key] is v
-    }
-    values |= parameters | {
-        f"{name}.grad": parameter.grad for name, parameter in parameters.items()
-    }
-    return {path: _snapshot(value) for path, value in values.items()}
-
-
-def _snapshot(value: Any, depth: int = 9) -> tuple[Any, ...]:
-    with suppress(Exception):  # what cannot be looked into is compared by its identity
-        if hasattr(value, "shape"):
-            array = value.detach() if hasattr(value, "detach") else value
-            return pickle.dumps(array), getattr(value, "requires_grad", None)
-        if is_dataclass(value):
-            value = {field.name: getattr(value, field.name) for field in fields(value)}
-        if depth and isinstance(value, (Mapping, list, tuple, set)):
-            parts = value.items() if isinstance(value, Mapping) else enumerate(value)
-            return tuple((key, _snapshot(part, depth - 1)) for key, part in parts)
-    return (value,)
-
-
-def _number(value: Any) -> float | str:
-    """Returns the number that a scalar holds, or tells what it is instead."""
-    try:
-        if shape := tuple(getattr(value, "shape", ())):
-            return f"has shape {shape}, not ()"
-        has_number = not getattr(value, "is_meta", False)
-        return (
-            math.fsum([value.detach() if hasattr(value, "detach") else value])
-            if has_number
-            else 0.0
+    if learnt_from:
+        what_to_do = "Leave those rows out of the loss: they are padding."
+        yield (
+            "the loss also learns where batch['loss_mask'] is False, from "
+            f"{_listed(learnt_from)}. {what_to_do}"
         )
-    except Exception:
-        return "is None" if value is None else f"is a {type(value).__name__}, not a real number"
+
+
+def keeps_no_graph(trial: Trial) -> Iterator[str]:
+    """No step leads back into the one before."""
+    if kept := trial.kept_graphs:
+        what_to_do = "Detach it there, or else backward() fails in the next step that reads it."
+        yield f"the graph of this step is kept in {_listed(kept)}. {what_to_do}"
+
+
+def leaves_buffers_to_the_loop(trial: Trial) -> Iterator[str]:
+    """A loss can be computed without training."""
+    if changed := trial.changes.buffers:
+        what_to_do = "Leave that to the training loop: losses are also computed to evaluate."
+        yield f"the loss method changed the buffers {_listed(changed)}. {what_to_do}"
+
+
+VIOLATIONS = (
+    implements_the_api,
+    takes_more_arguments,
+    is_given_mappings,
+    raises_nothing,
+    leaves_its_input_alone,
+    leaves_training_to_the_loop,
+    leaves_the_training_mode,
+    returns_a_finite_scalar,
+    can_be_differentiated,
+    has_a_gradient,
+    has_finite_gradients,
+    logs_scalars,
+    rewards_every_row,
+)
+HINTS = (
+    logs_under_its_id,
+    trains_all_parameters,
+    registers_its_parameters,
+    reads_fwd_out,
+    trains_no_other_module,
+    leaves_masked_rows_out,
+    keeps_no_graph,
+    leaves_buffers_to_the_loop,
+)
+
+
+def _listed(names: Iterable[str]) -> str:
+    first, rest = [*names][:5], [*names][5:]
+    return ", ".join(first) + (f" and {len(rest)} more" if rest else "")
+
+
+def _reaches(gradients: Mapping[str, Any]) -> bool:
+    return any(gradient is not None for gradient in gradients.values())
+
+
+def _is_finite(array: Any) -> bool:
+    if getattr(array, "is_meta", False):
+        return True
+    dense = array.to_dense() if hasattr(array, "to_dense") else array
+    return bool((dense - dense == 0).all())  # in any framework: inf - inf is NaN
+
+
+def _column(data: Any, name: str) -> Any:
+    return data[name] if is_mapping(data) and name in data.keys() else None
+
+
+def _line_in_user_code(error: Exception) -> str:
+    """Returns the last line in the file of the loss method, behind a decorator and before torch."""
+    frames = traceback.extract_tb(error.__traceback__)[2:]  # after those of the trial
+    files = {
+        frame.filename
+        for frame in frames
+        if frame is frames[0] or frame.name == "compute_self_supervised_loss"
+    }
+    lines = [f" ({f.filename}:{f.lineno})" for f in frames if f.filename in files]
+    return lines[-1] if lines else ""

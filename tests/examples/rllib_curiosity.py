@@ -42,7 +42,8 @@ try:
     from ray.tune import register_env
 except ModuleNotFoundError as error:
     sys.exit(
-        f"The package {error.name} is missing. This example needs the extra rllib: pip install -e '.[rllib]'"
+        f"The package {error.name} is missing. "
+        "This example needs the extra rllib: pip install -e '.[rllib]'"
     )
 
 BATCH_SIZE = 1024
@@ -105,6 +106,7 @@ def ppo_config(args: argparse.Namespace) -> PPOConfig:
     icm = RLModuleSpec(
         module_class=ICMRLModule, learner_only=True, model_config={"feature_size": 32}
     )
+    specs = {DEFAULT_MODULE_ID: policy, ICM_MODULE_ID: icm}
     num_shares = max(1, args.num_learners)  # of each batch
     return (
         PPOConfig()
@@ -119,11 +121,7 @@ def ppo_config(args: argparse.Namespace) -> PPOConfig:
                 "forward_loss_weight": None,
             },
         )
-        .rl_module(
-            rl_module_spec=MultiRLModuleSpec(
-                rl_module_specs={DEFAULT_MODULE_ID: policy, ICM_MODULE_ID: icm}
-            )
-        )
+        .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
         .training(
             train_batch_size_per_learner=BATCH_SIZE // num_shares,
             minibatch_size=MINIBATCH_SIZE // num_shares,

@@ -37,6 +37,6 @@ def test_the_check_says_that_the_predictor_does_not_learn():
         check_rnd()
     assert str(raised.value) == (
         "RND breaks the contract of SelfSupervisedLossAPI:\n"
-        "- the loss has no gradient for any parameter, so that nothing would be learnt. Make fwd_out with this module "
-        "and with gradients, and detach nothing on the way to the loss."
+        "- the loss has no gradient for any parameter, so that nothing would be learnt. Make "
+        "fwd_out with this module and with gradients, and detach nothing on the way to the loss."
     )

@@ -131,13 +131,14 @@ def test_a_batch_without_a_row_that_counts_teaches_nothing(
     assert not any(gradient.any() for gradient in gradients)
 
 
-@pytest.mark.parametrize("make", [make for make, outcome in MODULES if outcome is torch_outcome])
+@every_module
 @pytest.mark.parametrize("shape", [(B,), (B, T)], ids=str)
 def test_the_contract_holds_with_a_mask_and_with_time(
-    make: Callable[[], nn.Module], shape: tuple[int, ...]
+    make: Callable[[], Any], outcome: Outcome, shape: tuple[int, ...]
 ) -> None:
     module, batch = make(), batch_of(shape)
-    check_module(module, batch=batch, fwd_out=module(batch)).backward()
+    data = batch if outcome is torch_outcome else jax_arrays(batch)
+    check_module(module, batch=data, fwd_out=module(data))
 
 
 def test_intrinsic_rewards_have_the_leading_shape() -> None:

@@ -19,5 +19,5 @@ class ActorCriticRLModule(TorchRLModule, ValueFunctionAPI, ActorCritic):
         return ActorCritic.forward(self, batch)
 
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
-        """Returns the value of each observation, from which RLlib computes advantages and targets."""
+        """Values observations, from which RLlib computes advantages and targets."""
         return ActorCritic.forward(self, batch)["vf_preds"]

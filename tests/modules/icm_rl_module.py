@@ -13,8 +13,7 @@ class ICMRLModule(TorchRLModule, ICM):
 
     def setup(self) -> None:
         """Builds the networks, with what the `model_config` says of them."""
-        # Picked by name: each algorithm of RLlib's adds settings for the policy to the
-        # model_config.
+        # Picked by name, since RLlib adds settings for the policy to the model_config.
         settings = {
             k: v
             for k, v in self.model_config.items()

@@ -1,1 +1,1 @@
-"""Tests with Ray RLlib. They share one cluster, which `conftest.py` stops after the last of them."""
+"""Tests with Ray RLlib. Those that start Ray are in the folder `cluster`."""

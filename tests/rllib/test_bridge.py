@@ -55,12 +55,14 @@ def test_only_our_api_takes_rllibs_in_and_not_its_subclasses():
     assert not issubclass(RLlibAPI, ICMRLModule)
 
 
-def test_a_class_registered_with_rllib_implements_our_api_even_if_registered_late():
+@pytest.mark.parametrize("api", [RLlibAPI, SelfSupervisedLossAPI])
+def test_a_class_registered_with_one_api_implements_both_even_if_registered_late(api):
     class Registered(WithLoss, TorchRLModule):
         pass
 
-    assert not issubclass(Registered, SelfSupervisedLossAPI)
-    RLlibAPI.register(Registered)
+    assert not issubclass(Registered, (RLlibAPI, SelfSupervisedLossAPI))
+    assert api.register(Registered) is Registered
+    assert issubclass(Registered, RLlibAPI)
     assert issubclass(Registered, SelfSupervisedLossAPI)
 
 
@@ -135,8 +137,7 @@ DEFINE_BASE = """
     from self_supervised_loss import SelfSupervisedLossAPI
 
     class Base(SelfSupervisedLossAPI):
-        def compute_self_supervised_loss(self, *, learner, module_id, config, batch, fwd_out,
-        **kwargs):
+        def compute_self_supervised_loss(self, *, fwd_out, **kwargs):
             return fwd_out["loss"]
 
     assert not issubclass(dict, SelfSupervisedLossAPI)
@@ -144,8 +145,9 @@ DEFINE_BASE = """
 IMPORT_RLLIB = """
     from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI as RLlibAPI
     from ray.rllib.core.rl_module.torch import TorchRLModule
-    from ray.rllib.examples.rl_modules.classes.intrinsic_curiosity_model_rlm import
-    IntrinsicCuriosityModel
+    from ray.rllib.examples.rl_modules.classes.intrinsic_curiosity_model_rlm import (
+        IntrinsicCuriosityModel,
+    )
 """
 CHECK = """
     class Module(TorchRLModule, Base):
@@ -155,6 +157,15 @@ CHECK = """
     assert issubclass(IntrinsicCuriosityModel, SelfSupervisedLossAPI)
     assert not issubclass(TorchRLModule, RLlibAPI)
     assert not issubclass(TorchRLModule, SelfSupervisedLossAPI)
+"""
+DEFINE_DIRECTLY = """
+    class Direct(RLModule, Base):
+        pass
+
+    from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI as RLlibAPI
+
+    assert issubclass(Direct, RLlibAPI)
+    assert not issubclass(RLModule, RLlibAPI)
 """
 HALF_IMPORTED = """
     import sys
@@ -186,36 +197,15 @@ def run(*parts, stdin=b""):
     ).stdout
 
 
-def test_our_package_may_be_imported_first():
-    run(DEFINE_BASE, IMPORT_RLLIB, CHECK)
-
-
-def test_rllib_may_be_imported_first():
-    run(IMPORT_RLLIB, DEFINE_BASE, CHECK)
-
-
-def test_rllib_may_be_only_half_imported_when_a_class_is_created():
-    run(HALF_IMPORTED, DEFINE_BASE, "del sys.modules[name]", IMPORT_RLLIB, CHECK)
-
-
-def test_rllibs_module_may_be_imported_without_its_apis():
-    import_less = "import sys; from ray.rllib.core.rl_module.rl_module import RLModule"
-    define = """
-        class Module(RLModule, Base):
-            pass
-
-        from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI as RLlibAPI
-
-        assert issubclass(Module, RLlibAPI)
-        assert not issubclass(RLModule, RLlibAPI)
-    """
-    not_yet = "assert 'ray.rllib.core.rl_module.apis' not in sys.modules"
-    run(import_less, not_yet, DEFINE_BASE, not_yet, define)
-
-
-def test_a_class_of_main_implements_both_apis_where_it_is_sent_to():
-    pickled = run(DEFINE_BASE, IMPORT_RLLIB, CHECK, SEND)
+def test_our_package_may_be_imported_first_and_a_class_of_main_be_sent():
+    pickled = run(HALF_IMPORTED, DEFINE_BASE, "del sys.modules[name]", IMPORT_RLLIB, CHECK, SEND)
     run(RECEIVE, IMPORT_RLLIB, "assert issubclass(Module, RLlibAPI)", stdin=pickled)
+
+
+def test_rllibs_module_may_be_imported_first_and_without_its_apis():
+    import_less = "import sys; from ray.rllib.core.rl_module.rl_module import RLModule"
+    not_yet = "assert 'ray.rllib.core.rl_module.apis' not in sys.modules"
+    run(import_less, not_yet, DEFINE_BASE, not_yet, DEFINE_DIRECTLY, IMPORT_RLLIB, CHECK)
 
 
 def test_ray_is_not_imported_for_a_class_that_has_nothing_to_do_with_it():

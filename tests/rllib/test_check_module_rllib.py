@@ -22,25 +22,14 @@ CONFIG = PPOConfig().learners(learner_config_dict={"forward_loss_weight": 0.2})
 
 
 def transitions():
-    obs, new_obs, actions = torch.randn(8, 4), torch.randn(8, 4), torch.randint(3, (8,))
-    advantages, value_targets = torch.randn(8), torch.randn(8)
-    return dict(
-        obs=obs,
-        new_obs=new_obs,
-        actions=actions,
-        advantages=advantages,
-        value_targets=value_targets,
-    )
-
-
-def test_rllibs_own_module_lacks_kwargs_and_nothing_else():
-    module, batch = IntrinsicCuriosityModel(**SPACES, model_config={}), transitions()
-    with pytest.raises(AssertionError) as raised:
-        check_module(module, batch=batch, fwd_out=module.forward_train(batch), config=CONFIG)
-    _, *violations = str(raised.value).splitlines()
-    assert violations == [
-        "- there is no **kwargs. Add it, since some learners pass more, as RLlib's TorchMetaLearner does."
-    ]
+    return {
+        "obs": torch.randn(8, 4),
+        "new_obs": torch.randn(8, 4),
+        "actions": torch.randint(3, (8,)),
+        "advantages": torch.randn(8),
+        "value_targets": torch.randn(8),
+        "loss_mask": torch.arange(8) < 6,
+    }
 
 
 class WithKwargs(IntrinsicCuriosityModel):
@@ -52,9 +41,29 @@ class WithKwargs(IntrinsicCuriosityModel):
         )
 
 
-@pytest.mark.parametrize(
-    "module_class", [WithKwargs, ICMRLModule, RNDRLModule, ActorCriticRLModule]
-)
+def test_rllibs_own_module_lacks_kwargs_and_nothing_else():
+    module, batch = IntrinsicCuriosityModel(**SPACES, model_config={}), transitions()
+    with pytest.raises(AssertionError) as raised:
+        check_module(module, batch=batch, fwd_out=module.forward_train(batch), config=CONFIG)
+    _, *violations = str(raised.value).splitlines()
+    assert violations == [
+        "- there is no **kwargs. Add it, since some learners pass more, as RLlib's "
+        "TorchMetaLearner does."
+    ]
+
+
+def test_rllibs_own_module_learns_from_rows_that_are_masked():
+    module, batch = WithKwargs(**SPACES, model_config={}), transitions()
+    with pytest.warns(UserWarning) as warned:
+        check_module(module, batch=batch, fwd_out=module.forward_train(batch), config=CONFIG)
+    assert [str(warning.message) for warning in warned] == [
+        "the loss also learns where batch['loss_mask'] is False, from "
+        "fwd_out['intrinsic_rewards'], fwd_out['phi'], fwd_out['next_phi']. "
+        "Leave those rows out of the loss: they are padding."
+    ]
+
+
+@pytest.mark.parametrize("module_class", [ICMRLModule, RNDRLModule, ActorCriticRLModule])
 def test_an_rl_module_passes(module_class):
     module, batch = module_class(**SPACES, model_config={}), transitions()
     check_module(module, batch=batch, fwd_out=module.forward_train(batch), config=CONFIG).backward()

@@ -22,9 +22,20 @@ from self_supervised_loss import Learner
 MODULE_IDS = ("icm", "icm_with_overrides")
 LOGGED = ("forward_loss", "inverse_loss")
 SHAPES = [(1, 1, 2), (7, 4, 3), (64, 16, 5)]  # of batch, observation and action space
-
-every_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
-every_seed = pytest.mark.parametrize("seed", range(3))
+MODEL_CONFIGS_OF_RLLIB = [
+    {},
+    {
+        "feature_dim": 8,
+        "feature_net_hiddens": (),
+        "inverse_net_hiddens": (),
+        "forward_net_hiddens": (),
+    },
+    {
+        "feature_net_hiddens": (32, 16),
+        "feature_net_activation": "relu",
+        "inverse_net_activation": "tanh",
+    },
+]
 
 
 def ppo_config():
@@ -90,28 +101,11 @@ def assert_same_as_ours(outcome_of_rllib, rllib, batch, **kwargs):
     assert all(map(torch.equal, ours, outcome_of_rllib))
 
 
-@every_seed
-@every_shape
 @pytest.mark.parametrize(
-    "model_config",
-    [
-        {},
-        {
-            "feature_dim": 8,
-            "feature_net_hiddens": (),
-            "inverse_net_hiddens": (),
-            "forward_net_hiddens": (),
-        },
-        {
-            "feature_net_hiddens": (32, 16),
-            "feature_net_activation": "relu",
-            "inverse_net_activation": "tanh",
-        },
-    ],
-    ids=["default", "linear", "deep"],
+    ("shape", "model_config"), [*zip(SHAPES, MODEL_CONFIGS_OF_RLLIB, strict=True)], ids=str
 )
-def test_rllibs_own_module_in_our_learner(seed, shape, model_config):
-    torch.manual_seed(seed)
+def test_rllibs_own_module_in_our_learner(shape, model_config):
+    torch.manual_seed(0)
     spec = multi_spec(IntrinsicCuriosityModel, shape, model_config)
     rllib = built(PPOTorchLearner(config=override(ppo_config()), module_spec=spec))
     batch = random_batch(shape)
@@ -133,38 +127,41 @@ def test_overrides_for_one_module_reach_its_loss():
         assert torch.equal(losses[module_id], weight * forward_loss + (1.0 - weight) * inverse_loss)
 
 
-@every_seed
-@every_shape
+def ppo_learner(spec):
+    return built(PPOTorchLearner(config=override(ppo_config()), module_spec=spec))
+
+
+def meta_learner(spec):
+    return built(MAMLTorchMetaLearner(config=override(meta_config()), module_spec=spec))
+
+
+def offline_runner(spec):
+    runner = OfflineEvaluationRunner(config=override(ppo_config()), module_spec=spec)
+    runner.compute_losses = runner.compute_eval_losses
+    return runner
+
+
 @pytest.mark.parametrize(
-    "model_config", [{}, {"feature_size": 3, "hidden_size": 5, "beta": 0.9}], ids=str
+    ("shape", "model_config"),
+    [(SHAPES[0], {}), (SHAPES[2], {"feature_size": 3, "hidden_size": 5, "beta": 0.9})],
+    ids=str,
 )
-class TestOurModule:
-    def test_in_rllibs_learner(self, seed, shape, model_config):
-        torch.manual_seed(seed)
-        spec = multi_spec(ICMRLModule, shape, model_config)
-        rllib = built(PPOTorchLearner(config=override(ppo_config()), module_spec=spec))
-        batch = random_batch(shape)
+@pytest.mark.parametrize(
+    ("make", "extras"),
+    [
+        (ppo_learner, {}),
+        (meta_learner, {"others_loss_per_module": [{"icm": torch.tensor(1.0)}]}),
+        (offline_runner, {}),
+    ],
+    ids=["PPO", "meta learner", "offline evaluation"],
+)
+def test_our_module_in_what_rllib_computes_losses_with(make, extras, shape, model_config):
+    torch.manual_seed(0)
+    rllib = make(multi_spec(ICMRLModule, shape, model_config))
+    batch = random_batch(shape)
 
-        assert_same_as_ours(outcome(rllib.compute_losses, rllib, batch), rllib, batch)
-
-    def test_in_rllibs_meta_learner(self, seed, shape, model_config):
-        torch.manual_seed(seed)
-        spec = multi_spec(ICMRLModule, shape, model_config)
-        rllib = built(MAMLTorchMetaLearner(config=override(meta_config()), module_spec=spec))
-        batch = random_batch(shape)
-        extras = {"others_loss_per_module": [{"icm": torch.tensor(1.0)}]}
-
-        assert_same_as_ours(
-            outcome(rllib.compute_losses, rllib, batch, **extras), rllib, batch, **extras
-        )
-
-    def test_in_rllibs_offline_evaluation(self, seed, shape, model_config):
-        torch.manual_seed(seed)
-        spec = multi_spec(ICMRLModule, shape, model_config)
-        rllib = OfflineEvaluationRunner(config=override(ppo_config()), module_spec=spec)
-        batch = random_batch(shape)
-
-        assert_same_as_ours(outcome(rllib.compute_eval_losses, rllib, batch), rllib, batch)
+    expected = outcome(rllib.compute_losses, rllib, batch, **extras)
+    assert_same_as_ours(expected, rllib, batch, **extras)
 
 
 def test_the_loss_under_rllib_is_the_plain_modules_method():

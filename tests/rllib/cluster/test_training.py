@@ -1,4 +1,4 @@
-"""Real training on Ray, with our module beside the policy."""
+"""Real training on Ray: checkpoints of a module, also of one whose class is in the main program."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from modules.icm_rl_module import ICMRLModule
 
-from rllib.training import WARNINGS_OF_RAY, check_training
+from rllib.cluster.training import WARNINGS_OF_RAY, check_training
 
 pytestmark = WARNINGS_OF_RAY
 

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from rllib.training import check_restored, ray_cluster
+from rllib.cluster.training import check_restored, ray_cluster
 
 if __name__ == "__main__":
     assert "modules.icm_rl_module" not in sys.modules

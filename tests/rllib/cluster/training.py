@@ -1,4 +1,4 @@
-"""RLlib's PPO with a curiosity module beside the policy, and what every such training must show."""
+"""RLlib's PPO with a curiosity module, and what every such training must show."""
 
 import gc
 import os
@@ -22,6 +22,8 @@ WARNINGS_OF_RAY = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
     # JAX, once another test has imported it, warns whenever Ray starts a process.
     pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning"),
+    # RLlib registers each environment class under one name.
+    pytest.mark.filterwarnings("ignore:.*Overriding environment:UserWarning"),
 ]
 
 
@@ -67,7 +69,7 @@ def ppo_with_curiosity(module_class, num_learners):
 
 
 def check_training(module_class, num_learners, directory):
-    """Trains with the module, saves the algorithm, and keeps beside it what a restored one must
+    """Trains with the module, saves the algorithm, and keeps with it what a restored one must
     have."""
     with running(ppo_with_curiosity(module_class, num_learners)) as algorithm:
         assert all_learners(algorithm, runs_the_loss_of_the_shared_module) == [True] * max(

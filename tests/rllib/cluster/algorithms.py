@@ -1,11 +1,7 @@
-"""RLlib's algorithms with tiny settings, each with Random Network Distillation beside the policy."""
-
-import signal
-from contextlib import contextmanager
+"""RLlib's algorithms with tiny settings, each with two auxiliary modules of one size."""
 
 import gymnasium as gym
 import torch
-from modules.rllib_learners import ModulesBeside, ModulesBesideCritic, add_next_obs
 from modules.rnd_rl_module import RNDRLModule
 from ray.rllib.algorithms.appo import APPOConfig
 from ray.rllib.algorithms.bc import BCConfig
@@ -21,8 +17,9 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
-from rllib.training import all_learners, running
+from rllib.cluster.training import all_learners, running
 from self_supervised_loss import Learner
+from self_supervised_loss.rllib import AuxiliaryModules, add_next_obs
 
 ONLINE = {
     "PPO": PPOConfig().training(train_batch_size_per_learner=64, minibatch_size=32, num_epochs=2),
@@ -48,11 +45,11 @@ OFFLINE = {
 }
 WITHOUT_NEXT_OBS = ("PPO", "APPO", "IMPALA", "BC", "MARWIL")
 WITH_CRITIC = ("SAC", "TQC", "IQL", "CQL")
+AUXILIARY = ("rnd", "other_rnd")
 
 
 def algorithm_config(name, *, num_learners=0, recorded=None):
-    """Returns the configuration of an algorithm that trains the module "rnd" and compares it with
-    our `Learner`."""
+    """Returns the configuration of an algorithm that compares what it trains with our `Learner`."""
     env = "Pendulum-v1" if name in WITH_CRITIC else "CartPole-v1"
     config = (
         {**ONLINE, **OFFLINE}[name]
@@ -71,13 +68,13 @@ def algorithm_config(name, *, num_learners=0, recorded=None):
             dataset_num_iters_per_learner=2,
             map_batches_kwargs={"concurrency": 1},
         )
-    beside = ModulesBesideCritic if name in WITH_CRITIC else ModulesBeside
     specs = {
         DEFAULT_MODULE_ID: RLModuleSpec(model_config=DefaultModelConfig(fcnet_hiddens=[16])),
-        "rnd": RLModuleSpec(
-            module_class=RNDRLModule, learner_only=True, model_config={"hidden_size": 16}
-        ),
     }
+    for module_id in AUXILIARY:
+        specs[module_id] = RLModuleSpec(
+            module_class=RNDRLModule, learner_only=True, model_config={"hidden_size": 16}
+        )
     return (
         config.learners(
             num_learners=num_learners,
@@ -85,7 +82,9 @@ def algorithm_config(name, *, num_learners=0, recorded=None):
             # gradients for ever.
             max_requests_in_flight_per_learner=1000,
             learner_class=type(
-                "ComparedLearner", (Compared, beside, config.get_default_learner_class()), {}
+                "ComparedLearner",
+                (Compared, AuxiliaryModules, config.get_default_learner_class()),
+                {},
             ),
             learner_connector=add_next_obs if name in WITHOUT_NEXT_OBS else None,
         )
@@ -109,72 +108,63 @@ def record(env, directory):
 
 
 class Compared:
-    """Mixed into a learner of RLlib's: compares "rnd" in each minibatch with our `Learner`, bit by
-    bit."""
+    """Mixed into a learner of RLlib's: compares each minibatch with our `Learner`, bit by bit."""
 
     def compute_losses(self, *, fwd_out, batch):
         losses = super().compute_losses(fwd_out=fwd_out, batch=batch)
-        module = self.module["rnd"].unwrapped()
-        data = self.data_beside("rnd", batch)
-        ours = Learner(module={"rnd": module}, config=self.config).compute_losses(
-            fwd_out={"rnd": module.forward_train(data)}, batch={"rnd": data}
+        modules = {module_id: self.module[module_id].unwrapped() for module_id in AUXILIARY}
+        data = {module_id: self.data_for_module(module_id, batch) for module_id in AUXILIARY}
+        outputs = {
+            module_id: modules[module_id].forward_train(data[module_id]) for module_id in data
+        }
+        ours = Learner(module=modules, config=self.config).compute_losses(
+            fwd_out=outputs, batch=data
         )
-        self.same_loss = torch.equal(losses["rnd"], ours["rnd"])
-        self.params = [param for param in module.parameters() if param.requires_grad]
-        self.our_gradients = torch.autograd.grad(ours["rnd"], self.params)
+        self.num_different = sum(
+            not torch.equal(losses[module_id], ours[module_id]) for module_id in AUXILIARY
+        )
+        self.params = [
+            p for module in modules.values() for p in module.parameters() if p.requires_grad
+        ]
+        self.our_gradients = torch.autograd.grad(sum(ours.values()), self.params)
         return losses
 
     def compute_gradients(self, loss_per_module, **kwargs):
         gradients = super().compute_gradients(loss_per_module, **kwargs)
-        same = self.same_loss
         for param, ours in zip(self.params, self.our_gradients, strict=True):
             if self.config.num_learners > 1:
                 ours = ours / self.config.num_learners
                 torch.distributed.all_reduce(ours)
-            same &= torch.equal(gradients[self.get_param_ref(param)], ours)
+            self.num_different += not torch.equal(gradients[self.get_param_ref(param)], ours)
         # Logged and not raised: IMPALA's algorithm would wait for a learner thread that has failed.
         self.metrics.log_dict(
-            {"num_compared": 1, "num_different": not same}, key="rnd", reduce="sum"
+            {"num_compared": 1, "num_different": self.num_different}, key="rnd", reduce="sum"
         )
         return gradients
 
 
 def train_until_compared(algorithm):
-    """Trains until "rnd" has been updated, and returns what arrived of it. Asynchronous algorithms
-    take their time."""
+    """Trains until the modules have been updated, and returns what arrived of "rnd".
+
+    Asynchronous algorithms take their time.
+    """
     while True:
         of_module = algorithm.train().get("learners", {}).get("rnd", {})
         if "num_compared" in of_module:
             return of_module
 
 
-@contextmanager
-def time_limit(seconds):
-    """Raises an error even out of `algorithm.train()`, which waits for ever for a learner thread
-    that has failed."""
-
-    def fail(signal_number, frame):
-        raise TimeoutError(f"RLlib did not answer within {seconds} seconds")
-
-    before = signal.signal(signal.SIGALRM, fail)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def equal_weights(algorithm):
-    """Returns the weights of "rnd", as soon as all learners have the same."""
+    """Returns the weights of the auxiliary modules, as soon as all learners have the same."""
     while True:
-        weights, *others = all_learners(algorithm, weights_of_rnd)
+        weights, *others = all_learners(algorithm, auxiliary_weights)
         if all(torch.equal(other[name], weights[name]) for other in others for name in weights):
             return weights
 
 
-def weights_of_rnd(learner):
+def auxiliary_weights(learner):
     return {
-        name: param.detach().clone()
-        for name, param in learner.module["rnd"].unwrapped().named_parameters()
+        f"{module_id}.{name}": param.detach().clone()
+        for module_id in AUXILIARY
+        for name, param in learner.module[module_id].unwrapped().named_parameters()
     }

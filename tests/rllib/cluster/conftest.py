@@ -1,7 +1,7 @@
 import pytest
 
-from rllib.algorithms import record
-from rllib.training import ray_cluster
+from rllib.cluster.algorithms import record
+from rllib.cluster.training import ray_cluster
 
 
 @pytest.fixture(scope="package")

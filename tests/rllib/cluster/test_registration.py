@@ -3,21 +3,21 @@ holds in all."""
 
 import pytest
 import torch
-from modules.rllib_learners import ModulesBeside
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI as RLlibAPI
 
-from rllib.foreign_modules import Autoencoder, RegisteredHere
-from rllib.training import WARNINGS_OF_RAY, all_learners, running
+from rllib.cluster.foreign_modules import Autoencoder, RegisteredHere
+from rllib.cluster.training import WARNINGS_OF_RAY, all_learners, running
 from self_supervised_loss import SelfSupervisedLossAPI
+from self_supervised_loss.rllib import AuxiliaryModules
 
 pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
 
 
-class PPOLearner(ModulesBeside, PPOTorchLearner):
+class PPOLearner(AuxiliaryModules, PPOTorchLearner):
     pass
 
 
@@ -73,15 +73,12 @@ def test_a_subclass_and_a_registration_in_the_file_of_the_class_reach_both_learn
         assert all(map(torch.equal, *all_learners(algorithm, weights)))
 
 
-def test_a_registration_in_the_main_program_alone_reaches_no_learner_and_fails():
-    @RLlibAPI.register
+def test_a_registration_in_the_main_program_alone_reaches_no_learner_and_is_refused():
+    @SelfSupervisedLossAPI.register
     class RegisteredInMain(Autoencoder):
         pass
 
-    with running(
-        algorithm_with({"registered_in_main": RegisteredInMain}, num_learners=1)
-    ) as algorithm:
-        assert all_learners(algorithm, implementing) == [set()]
-
-        with pytest.raises(KeyError, match="action_dist_inputs"):
-            algorithm.train()
+    with pytest.raises(
+        TypeError, match=r"'in_main' \(RegisteredInMain\) does not implement the API"
+    ):
+        algorithm_with({"in_main": RegisteredInMain}, num_learners=1)

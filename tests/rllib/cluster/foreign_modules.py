@@ -2,8 +2,9 @@
 package."""
 
 import torch
-from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI as RLlibAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
+
+from self_supervised_loss import SelfSupervisedLossAPI
 
 
 class Autoencoder(TorchRLModule):
@@ -22,4 +23,4 @@ class RegisteredHere(Autoencoder):
     """Registered in its own file, which every process runs that imports the class."""
 
 
-RLlibAPI.register(RegisteredHere)
+SelfSupervisedLossAPI.register(RegisteredHere)

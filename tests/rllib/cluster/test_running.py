@@ -6,24 +6,24 @@ import signal
 
 import pytest
 import torch
-from modules.rllib_learners import ModulesBesideOffline
 from ray import tune
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.offline.offline_evaluation_runner import OfflineEvaluationRunner
 
-from rllib.algorithms import algorithm_config, equal_weights, train_until_compared
-from rllib.training import WARNINGS_OF_RAY, running
+from rllib.cluster.algorithms import algorithm_config, equal_weights, train_until_compared
+from rllib.cluster.training import WARNINGS_OF_RAY, running
 from self_supervised_loss import Learner
+from self_supervised_loss.rllib import AuxiliaryModulesOffline
 
 pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
 
 
-class ComparedRunner(ModulesBesideOffline, OfflineEvaluationRunner):
+class ComparedRunner(AuxiliaryModulesOffline, OfflineEvaluationRunner):
     """Compares each loss of "rnd" with that of our `Learner`."""
 
     def compute_eval_losses(self, *, fwd_out, batch):
         losses = super().compute_eval_losses(fwd_out=fwd_out, batch=batch)
-        module, data = self.module["rnd"], self.data_beside("rnd", batch)
+        module, data = self.module["rnd"], self.data_for_module("rnd", batch)
         ours = Learner(module=self.module, config=self.config).compute_losses(
             fwd_out={"rnd": module.forward_train(data)}, batch={"rnd": data}
         )

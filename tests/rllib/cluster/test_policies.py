@@ -1,11 +1,10 @@
-"""Policies of RLlib's with all of their loss in the module, and policies with a module beside them."""
+"""Policies with all of their loss in the module, and policies with an auxiliary module."""
 
 import pytest
 import torch
 from modules.actor_critic import ActorCritic
 from modules.actor_critic_rl_module import ActorCriticRLModule
 from modules.icm_rl_module import ICMRLModule
-from modules.rllib_learners import ModulesBeside, add_next_obs
 from modules.rnd_rl_module import RNDRLModule
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.ppo import PPOConfig
@@ -19,8 +18,9 @@ from ray.rllib.examples.learners.classes.intrinsic_curiosity_learners import (
     DQNTorchLearnerWithCuriosity,
 )
 
-from rllib.training import WARNINGS_OF_RAY, all_learners, running
+from rllib.cluster.training import WARNINGS_OF_RAY, all_learners, running
 from self_supervised_loss import Learner
+from self_supervised_loss.rllib import AuxiliaryModules, add_next_obs
 from self_supervised_loss.testing import check_module
 
 pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
@@ -85,10 +85,10 @@ def test_the_same_policy_learns_in_our_learner():
     assert (fwd_out["vf_preds"] - batch["value_targets"]).square().mean() < 0.1
 
 
-class SharedCuriosity(ModulesBeside, PPOTorchLearner):
+class SharedCuriosity(AuxiliaryModules, PPOTorchLearner):
     """The module "icm" learns from all policies."""
 
-    def data_beside(self, module_id, batch):
+    def data_for_module(self, module_id, batch):
         shares = [batch["p0"], batch["p1"]]
         return {name: torch.cat([share[name] for share in shares]) for name in shares[0]}
 
@@ -97,40 +97,69 @@ class SharedCuriosity(ModulesBeside, PPOTorchLearner):
         return super().compute_gradients(loss_per_module, **kwargs)
 
 
-def test_two_policies_share_one_curiosity_module():
-    policies = {"p0", "p1"}
-    icm = RLModuleSpec(
-        module_class=ICMRLModule,
-        observation_space=MultiAgentCartPole({"num_agents": 2}).observation_spaces[0],
-        action_space=MultiAgentCartPole({"num_agents": 2}).action_spaces[0],
-        learner_only=True,
-    )
-    config = (
-        ppo_config()
+TWO_AGENTS = MultiAgentCartPole({"num_agents": 2})
+ICM_OF_AGENTS = RLModuleSpec(
+    module_class=ICMRLModule,
+    observation_space=TWO_AGENTS.observation_spaces[0],
+    action_space=TWO_AGENTS.action_spaces[0],
+    learner_only=True,
+    model_config={},
+)
+
+
+def two_agents_config(policies, num_learners=0):
+    return (
+        ppo_config(num_learners)
         .environment(MultiAgentCartPole, env_config={"num_agents": 2})
         .env_runners(num_envs_per_env_runner=1)
         .training(train_batch_size_per_learner=256, num_epochs=4)
         .multi_agent(
-            policies=policies, policy_mapping_fn=lambda agent_id, episode, **kwargs: f"p{agent_id}"
+            policies={*policies},
+            policy_mapping_fn=lambda agent_id, *_, **__: policies[agent_id % len(policies)],
         )
+    )
+
+
+def test_two_policies_share_one_curiosity_module():
+    specs = {"icm": ICM_OF_AGENTS, "p0": RLModuleSpec(), "p1": RLModuleSpec()}
+    config = (
+        two_agents_config(["p0", "p1"])
         .learners(learner_class=SharedCuriosity, learner_connector=add_next_obs)
-        .rl_module(
-            rl_module_spec=MultiRLModuleSpec(
-                rl_module_specs={"icm": icm, "p0": RLModuleSpec(), "p1": RLModuleSpec()}
-            )
-        )
+        .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
     )
     with running(config.build_algo()) as algorithm:
         first, *_, last = [algorithm.train()["learners"] for _ in range(5)]
 
-    assert {"icm", "p0", "p1"} < last.keys()
+    assert specs.keys() < last.keys()
     assert last["icm"]["num_losses"] == 3
     assert last["icm"]["total_loss"] < 0.7 * first["icm"]["total_loss"]
 
 
-class SeesShapes(ModulesBeside, PPOTorchLearner):
-    def data_beside(self, module_id, batch):
-        data = super().data_beside(module_id, batch)
+class PPOLearner(AuxiliaryModules, PPOTorchLearner): ...
+
+
+def test_a_module_that_is_added_to_a_running_algorithm_is_trained_on_two_learners():
+    specs = {"p0": RLModuleSpec()}
+    config = (
+        two_agents_config(["p0"], num_learners=2)
+        .learners(learner_class=PPOLearner, learner_connector=add_next_obs)
+        .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
+    )
+    with running(config.build_algo()) as algorithm:
+        algorithm.train()
+        algorithm.add_module("icm", ICM_OF_AGENTS)
+        first, *_, last = [algorithm.train()["learners"]["icm"] for _ in range(5)]
+        weights, other = all_learners(
+            algorithm, lambda learner: [*learner.module["icm"].unwrapped().parameters()]
+        )
+
+    assert last["total_loss"] < 0.7 * first["total_loss"]
+    assert all(map(torch.equal, weights, other))
+
+
+class SeesShapes(AuxiliaryModules, PPOTorchLearner):
+    def data_for_module(self, module_id, batch):
+        data = super().data_for_module(module_id, batch)
         assert data["obs"].shape[1:] == data["new_obs"].shape[1:] == (8, 4)  # T, obs_size
         assert not data["loss_mask"].all()
         return data
@@ -141,24 +170,24 @@ def test_a_recurrent_policy_gives_padded_sequences(module_class):
     recurrent = RLModuleSpec(
         model_config=DefaultModelConfig(use_lstm=True, lstm_cell_size=16, max_seq_len=8)
     )
-    beside = RLModuleSpec(module_class=module_class, learner_only=True)
+    auxiliary = RLModuleSpec(module_class=module_class, learner_only=True)
     config = (
         ppo_config()
         .environment("CartPole-v1")
         .learners(learner_class=SeesShapes, learner_connector=add_next_obs)
         .rl_module(
             rl_module_spec=MultiRLModuleSpec(
-                rl_module_specs={DEFAULT_MODULE_ID: recurrent, "beside": beside}
+                rl_module_specs={DEFAULT_MODULE_ID: recurrent, "auxiliary": auxiliary}
             )
         )
     )
     with running(config.build_algo()) as algorithm:
-        first, *_, last = [algorithm.train()["learners"]["beside"] for _ in range(5)]
+        first, *_, last = [algorithm.train()["learners"]["auxiliary"] for _ in range(5)]
 
     assert last["total_loss"] < 0.7 * first["total_loss"]
 
 
-class DQNLearner(ModulesBeside, DQNTorchLearnerWithCuriosity):
+class DQNLearner(AuxiliaryModules, DQNTorchLearnerWithCuriosity):
     pass
 
 

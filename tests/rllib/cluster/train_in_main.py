@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from modules.icm import ICM
 from ray.rllib.core.rl_module.torch import TorchRLModule
 
-from rllib.training import check_training, ray_cluster
+from rllib.cluster.training import check_training, ray_cluster
 
 
 class Curiosity(TorchRLModule, ICM):

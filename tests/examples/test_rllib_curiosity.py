@@ -45,7 +45,7 @@ def run_here(monkeypatch):
 
 
 def test_help_lists_the_options(run_here, capsys):
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         run_here("--help")
     shown = capsys.readouterr().out
     assert all(option in shown for option in ("--steps", "--num-learners", "--curiosity", "--seed"))
@@ -62,7 +62,7 @@ def test_help_lists_the_options(run_here, capsys):
     ],
 )
 def test_bad_options_are_answered_in_a_sentence(option, value, message, run_here, capsys):
-    with pytest.raises(SystemExit, match="^2$"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         run_here(option, value)
     assert capsys.readouterr().err.endswith(f"{message}\n")
 

@@ -70,6 +70,23 @@ def test_the_gradients_are_those_of_the_losses_computed_by_hand(modules: nn.Modu
         assert torch.equal(parameter.grad, gradient)
 
 
+def test_an_instance_of_a_plain_module_is_not_asked_for_a_loss_method(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Policy(nn.Linear): ...
+
+    def get_attribute(module: nn.Module, name: str) -> Any:  # takes over a microsecond
+        assert name != "compute_self_supervised_loss"
+        return original(module, name)
+
+    original = nn.Module.__getattr__
+    monkeypatch.setattr(nn.Module, "__getattr__", get_attribute)
+    policy, batch = Policy(OBS_SIZE, NUM_ACTIONS), transitions(8)
+    fwd_out = {"policy": {"logits": policy(batch["obs"])}}
+    learner = PolicyLearner(module={"policy": policy})
+    assert learner.compute_losses(fwd_out=fwd_out, batch={"policy": batch}).keys() == {"policy"}
+
+
 def test_dispatch_never_waits_for_the_device(modules: nn.ModuleDict) -> None:
     learner = PolicyLearner(module=modules.to("meta"))
     batch = {column: tensor.to("meta") for column, tensor in transitions(16).items()}

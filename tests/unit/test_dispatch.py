@@ -85,7 +85,13 @@ def test_a_method_of_the_right_name_is_not_enough_and_a_warning_says_so(module):
         "DuckTyped.compute_self_supervised_loss is not called. Derive DuckTyped from "
         "SelfSupervisedLossAPI, or register it with SelfSupervisedLossAPI.register."
     )
-    assert warning.filename == __file__  # that of the call of compute_losses
+
+
+@pytest.mark.parametrize("module", [DuckTyped(), Wrapper(DuckTyped())], ids=["bare", "wrapped"])
+def test_the_warning_points_at_the_call_of_compute_losses(module):
+    with pytest.warns(UserWarning) as warned:
+        loss_of(module)
+    assert warned[0].filename == __file__
 
 
 def test_the_warnings_filter_decides_how_often_the_warning_shows():

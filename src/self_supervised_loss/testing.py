@@ -16,8 +16,6 @@ from self_supervised_loss._trial import Trial
 from self_supervised_loss._values import fault_as_scalar, is_mapping, shape_of, to_float
 from self_supervised_loss._wrappers import remedy
 
-__all__ = ["check_module"]
-
 
 def check_module(
     module: Any,

@@ -1,22 +1,12 @@
-"""Spreads the tests over the processes of pytest-xdist: file by file, and all that start Ray in one
-of them."""
+"""Settings of the process that runs the tests, and of those that it starts."""
 
 import os
-from typing import Any
 
-from xdist.scheduler import LoadScopeScheduling
+from hypothesis import HealthCheck, settings
 
-# Ray's workers have one thread as well. With more, the processes would only wait for each other.
+# With more threads, the processes of Ray would only wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-STARTS_RAY = ("rllib_curiosity.py", "ray_actors.py", "readme.py")
-
-
-class ByFileAndRayApart(LoadScopeScheduling):
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.split("::")[0]
-        return "ray" if "rllib/cluster/" in file or file.endswith(STARTS_RAY) else file
-
-
-def pytest_xdist_make_scheduler(config: Any, log: Any) -> ByFileAndRayApart:
-    return ByFileAndRayApart(config, log)
+# No test fails because the machine is slow.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")

@@ -57,16 +57,7 @@ def process_group():
     distributed.destroy_process_group()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
-# JAX warns when Ray starts a process.
-@pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning")
-@pytest.mark.parametrize(
-    "path", [README, EXAMPLES, pytest.param(RLLIB, marks=pytest.mark.xdist_group("ray"))]
-)
-def test_the_python_blocks_run_one_after_the_other_and_print_what_is_shown(
-    path, process_group, monkeypatch, tmp_path, capsys
-):
-    monkeypatch.chdir(tmp_path)
+def run_blocks(path, capsys):
     namespace = {"__name__": "__main__"}
     for block in python_blocks(path):
         exec(compile(block, path, "exec"), namespace)
@@ -74,6 +65,15 @@ def test_the_python_blocks_run_one_after_the_other_and_print_what_is_shown(
         assert re.sub(NUMBER, "", printed) == re.sub(NUMBER, "", expected)
         # machines round differently
         assert numbers(printed) == pytest.approx(numbers(expected), rel=0.1, abs=1e-3)
+
+
+# That of RLlib starts Ray: examples/test_readme_of_rllib.py runs it.
+@pytest.mark.parametrize("path", [README, EXAMPLES], ids=["README", "examples"])
+def test_the_python_blocks_run_one_after_the_other_and_print_what_is_shown(
+    path, process_group, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    run_blocks(path, capsys)
 
 
 def test_both_versions_of_the_loop_at_the_top_end_with_the_same_weights():

@@ -70,8 +70,11 @@ def one(value: Any) -> Any:
 
 
 def _has(value: Any, attribute: str) -> bool:
-    # Dynamo cannot ask for the attributes of a number whose value it does not know.
-    return not isinstance(value, (int, float)) and hasattr(value, attribute)
+    # Dynamo cannot ask for the attributes of a number whose value it does not know. Up to 2.8 it
+    # finds the methods of a tensor in its class alone, while JAX's tracers have theirs themselves.
+    if isinstance(value, (int, float)):
+        return False
+    return hasattr(type(value), attribute) or hasattr(value, attribute)
 
 
 def _is_integer(array: Any) -> bool:

@@ -26,11 +26,12 @@ class Networks:
         """Looks for networks in a module, which may be wrapped."""
         self.module = module
         torch_module = imported("torch.nn", "Module")
-        self.is_torch_module = torch_module is not None and isinstance(module, torch_module)
+        self.is_torch_module: bool = torch_module is not None and isinstance(module, torch_module)
         roots = {"": module} if self.is_torch_module else _held(attributes(module), "")
         parts = _parts(roots)
-        self.come_and_go = _come_and_go([*parts.values(), *_parts({"": wrapped}).values()])
-        self.parts, self.parameters = ({}, {}) if self.come_and_go else (parts, _parameters(roots))
+        self.come_and_go: bool = _come_and_go([*parts.values(), *_parts({"": wrapped}).values()])
+        self.parts: dict[str, Any] = {} if self.come_and_go else parts
+        self.parameters: dict[str, Any] = {} if self.come_and_go else _parameters(roots)
         self.unregistered: dict[str, Any] = {}
         if self.is_torch_module:
             self._add_unregistered()

@@ -39,16 +39,19 @@ class Trial:
         self, module: Any, *, batch: Any, fwd_out: Any, config: Any, module_id: str
     ) -> None:
         """Prepares the call."""
-        self.module = unwrap(module)
-        self.module_id, self.batch, self.fwd_out, self.config = module_id, batch, fwd_out, config
+        self.module: Any = unwrap(module)
+        self.module_id: str = module_id
+        self.batch: Any = batch
+        self.fwd_out: Any = fwd_out
+        self.config: Any = config
         self.loss_method: Any = getattr(self.module, "compute_self_supervised_loss", None)
-        self.networks = Networks(self.module, module)
-        self.returned = False
+        self.networks: Networks = Networks(self.module, module)
+        self.returned: bool = False
         self.loss: Any = None
         self.error: Exception | None = None
         self.logged: dict[tuple[str, ...], Any] = {}
-        self.changes = Changes()
-        self.gradients = Gradients()
+        self.changes: Changes = Changes()
+        self.gradients: Gradients = Gradients()
         self.kept_graphs: list[str] = []
         self._wrapped = module
 

@@ -26,11 +26,11 @@ try:
     from ray.rllib.core.learner.torch.torch_learner import TorchLearner
     from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI as RLlibAPI
     from ray.rllib.core.rl_module.torch import TorchRLModule
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
-        f"self_supervised_loss.rllib needs Ray RLlib, but {error}. "
+        f"self_supervised_loss.rllib needs Ray RLlib, but {_error}. "
         "Write: pip install 'self-supervised-loss[rllib]'"
-    ) from error
+    ) from _error
 
 __all__ = ["AuxiliaryModules", "AuxiliaryModulesOffline", "add_next_obs"]
 

@@ -35,9 +35,8 @@ try:
     from examples.shared import parse_options, print_table, progress_bar, save_plot
     from modules.latent_world_model import LatentWorldModel
 except ModuleNotFoundError as error:
-    sys.exit(
-        f"The package {error.name} is missing. This example needs the extra jax: pip install -e '.[jax]'"
-    )
+    remedy = "This example needs the extra jax: pip install -e '.[jax]'"
+    raise ModuleNotFoundError(f"The package {error.name} is missing. {remedy}") from None
 
 NUM_TRANSITIONS = 10_000
 NUM_HELD_OUT = 2_000

@@ -14,7 +14,7 @@ The policy has no loss of its own: PPO's is in `PPOLearner`. The curiosity modul
 `train` gets both from one call of `compute_losses`. Without curiosity the module is left out, and
 all else is the same.
 
-The 12 lines that end in `# curiosity` are what the module adds. Without them the program trains PPO
+The lines that end in `# curiosity` are what the module adds. Without them the program trains PPO
 alone, whose loss stays in `PPOLearner`.
 
 The success rate is that of the last 100 episodes of training, in which actions are sampled. The
@@ -42,9 +42,8 @@ try:
     from examples.shared import parse_options, print_table, progress_bar, save_plot
     from modules.icm import ICM  # curiosity
 except ModuleNotFoundError as error:
-    sys.exit(
-        f"The package {error.name} is missing. This example needs the extra examples: pip install -e '.[examples]'"
-    )
+    remedy = "This example needs the extra examples: pip install -e '.[examples]'"
+    raise ModuleNotFoundError(f"The package {error.name} is missing. {remedy}") from None
 
 ARMS = {"with curiosity": True, "without curiosity": False}
 
@@ -137,10 +136,8 @@ def train(config: Config, *, seed: int, curiosity: bool) -> list[dict[str, Any]]
     """
     torch.manual_seed(seed)
     envs = make_envs(config)
-    sizes = (
-        gym.spaces.flatdim(envs.single_observation_space),
-        gym.spaces.flatdim(envs.single_action_space),
-    )
+    spaces = envs.single_observation_space, envs.single_action_space
+    sizes = [gym.spaces.flatdim(space) for space in spaces]
     modules = nn.ModuleDict({"policy": Policy(*sizes)})
     if curiosity:  # curiosity
         modules["icm"] = ICM(*sizes)  # curiosity
@@ -156,33 +153,10 @@ def train(config: Config, *, seed: int, curiosity: bool) -> list[dict[str, Any]]
     with progress_bar(num_updates * batch_size, description) as progress:
         for update in range(num_updates):
             optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - update / num_updates)
-
             obs, rollout = collect_rollout(
                 envs, obs, modules["policy"], config.rollout_length, successes
             )
-            with torch.no_grad():
-                rewards = rollout["rewards"]
-                if curiosity:  # curiosity
-                    intrinsic_rewards = modules["icm"](rollout)["intrinsic_rewards"]  # curiosity
-                    rewards = rewards + config.curiosity_weight * intrinsic_rewards  # curiosity
-                new_vf_preds = modules["policy"]({"obs": rollout["new_obs"]})["vf_preds"]
-            rollout["advantages"] = estimate_advantages(rollout, rewards, new_vf_preds, config)
-            rollout["value_targets"] = rollout["advantages"] + rollout["vf_preds"]
-
-            data = {column: values.flatten(0, 1) for column, values in rollout.items()}
-            for _ in range(config.num_epochs):
-                for indices in torch.randperm(batch_size).chunk(config.num_minibatches):
-                    minibatch = {column: values[indices] for column, values in data.items()}
-                    losses = learner.compute_losses(
-                        fwd_out={
-                            module_id: module(minibatch) for module_id, module in modules.items()
-                        },
-                        batch=dict.fromkeys(modules, minibatch),
-                    )
-                    optimizer.zero_grad()
-                    torch.autograd.backward([*losses.values()])
-                    optimizer.step()
-
+            train_on(rollout, learner, optimizer)
             learner.metrics.log_value(
                 "success_rate", sum(successes) / len(successes), reduce="item"
             )
@@ -195,6 +169,33 @@ def train(config: Config, *, seed: int, curiosity: bool) -> list[dict[str, Any]]
             progress.update(batch_size)
     envs.close()
     return history
+
+
+def train_on(
+    rollout: dict[str, torch.Tensor], learner: PPOLearner, optimizer: torch.optim.Optimizer
+) -> None:
+    """Trains all modules on a rollout, in minibatches."""
+    config, modules = learner.config, learner.module
+    with torch.no_grad():
+        rewards = rollout["rewards"]
+        if "icm" in modules:  # curiosity
+            intrinsic_rewards = modules["icm"](rollout)["intrinsic_rewards"]  # curiosity
+            rewards = rewards + config.curiosity_weight * intrinsic_rewards  # curiosity
+        new_vf_preds = modules["policy"]({"obs": rollout["new_obs"]})["vf_preds"]
+    rollout["advantages"] = estimate_advantages(rollout, rewards, new_vf_preds, config)
+    rollout["value_targets"] = rollout["advantages"] + rollout["vf_preds"]
+
+    data = {column: values.flatten(0, 1) for column, values in rollout.items()}
+    for _ in range(config.num_epochs):
+        for indices in torch.randperm(len(data["obs"])).chunk(config.num_minibatches):
+            minibatch = {column: values[indices] for column, values in data.items()}
+            losses = learner.compute_losses(
+                fwd_out={module_id: module(minibatch) for module_id, module in modules.items()},
+                batch=dict.fromkeys(modules, minibatch),
+            )
+            optimizer.zero_grad()
+            torch.autograd.backward([*losses.values()])
+            optimizer.step()
 
 
 def make_envs(config: Config) -> VectorEnv[Any, Any, Any]:
@@ -277,9 +278,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Trains with and without curiosity, and prints a table."""
     options = parse_options(__doc__, num_seeds=5, num_steps=Config.total_steps, argv=argv)
 
-    torch.set_num_threads(
-        1
-    )  # The networks are so small that more threads only wait for each other.
+    # The networks are so small that more threads only wait for each other.
+    torch.set_num_threads(1)
     config = Config(total_steps=options.steps)
     header = ["success rate", *ARMS]
     header.extend(["forward loss", "inverse loss"])  # curiosity

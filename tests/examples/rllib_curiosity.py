@@ -41,10 +41,8 @@ try:
     )
     from ray.tune import register_env
 except ModuleNotFoundError as error:
-    sys.exit(
-        f"The package {error.name} is missing. "
-        "This example needs the extra rllib: pip install -e '.[rllib]'"
-    )
+    remedy = "This example needs the extra rllib: pip install -e '.[rllib]'"
+    raise ModuleNotFoundError(f"The package {error.name} is missing. {remedy}") from None
 
 BATCH_SIZE = 1024
 MINIBATCH_SIZE = 256

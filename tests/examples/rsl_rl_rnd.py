@@ -13,10 +13,10 @@ predict yet.
 This example needs the extra rsl_rl: pip install -e '.[rsl_rl]'
 
 Where to look: `RNDExtension` is all that stands between rsl_rl and the module
-(`tests/modules/rnd.py`), which knows nothing of rsl_rl. It has 21 lines, counted without blank
-ones. rsl_rl's PPO asks its attribute `rnd` for intrinsic rewards and for a loss, so that one
-assignment replaces the class that it has for that, `RandomNetworkDistillation`. PPO goes on to
-train and save what is there. Without the assignment all else is the same.
+(`tests/modules/rnd.py`), which knows nothing of rsl_rl. The PPO of rsl_rl asks its attribute `rnd`
+for intrinsic rewards and for a loss, so that one assignment replaces the class that it has for
+that, `RandomNetworkDistillation`. PPO goes on to train and save what is there. Without the
+assignment all else is the same.
 
 The module rewards what a step led to, and is trained on what steps started from, since this is what
 rsl_rl stores. Training on several GPUs would need the attributes `predictor` and `target` too. A
@@ -48,9 +48,8 @@ try:
     from examples.shared import parse_options, print_table, progress_bar, save_plot
     from modules.rnd import RND
 except ModuleNotFoundError as error:
-    sys.exit(
-        f"The package {error.name} is missing. This example needs the extra rsl_rl: pip install -e '.[rsl_rl]'"
-    )
+    remedy = "This example needs the extra rsl_rl: pip install -e '.[rsl_rl]'"
+    raise ModuleNotFoundError(f"The package {error.name} is missing. {remedy}") from None
 
 ARMS = {"with RND": True, "without RND": False}
 SIZE = 10
@@ -190,9 +189,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Trains with and without RND, and prints a table."""
     options = parse_options(__doc__, num_seeds=5, num_steps=50_000, argv=argv)
 
-    torch.set_num_threads(
-        1
-    )  # The networks are so small that more threads only wait for each other.
+    # The networks are so small that more threads only wait for each other.
+    torch.set_num_threads(1)
     rows: list[list[str]] = []
     curves: dict[str, list[list[float]]] = {arm: [] for arm in ARMS}
     for seed in options.seeds:

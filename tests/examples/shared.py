@@ -40,7 +40,7 @@ def parse_options(
         "--steps",
         type=whole_number(1, 10**9),
         default=num_steps,
-        help="steps of each run, rounded up to whole rollouts where there are any (default: %(default)s)",
+        help="steps of each run, rounded up to whole rollouts (default: %(default)s)",
     )
     add_plot_option(parser)
     return parser.parse_args(argv)
@@ -52,7 +52,7 @@ def add_plot_option(parser: argparse.ArgumentParser) -> None:
         "--plot",
         type=plot_file,
         metavar="FILE",
-        help="where to save the learning curves: .svg and .pdf are sharp at any size, .png has 200 dots per inch",
+        help="where to save the learning curves, as .svg, .pdf or .png",
     )
 
 

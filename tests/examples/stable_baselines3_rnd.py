@@ -47,9 +47,8 @@ try:
     from examples.shared import parse_options, print_table, progress_bar, save_plot
     from modules.rnd import RND
 except ModuleNotFoundError as error:
-    sys.exit(
-        f"The package {error.name} is missing. This example needs the extra sb3: pip install -e '.[sb3]'"
-    )
+    remedy = "This example needs the extra sb3: pip install -e '.[sb3]'"
+    raise ModuleNotFoundError(f"The package {error.name} is missing. {remedy}") from None
 
 ARMS = {"with RND": True, "without RND": False}
 
@@ -78,9 +77,8 @@ class RNDCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         new_obs = self.locals["new_obs"].copy()
-        for env in self.locals["dones"].nonzero()[
-            0
-        ]:  # where new_obs is the first one of the next episode
+        # Where an episode ended, new_obs is the first one of the next.
+        for env in self.locals["dones"].nonzero()[0]:
             new_obs[env] = self.locals["infos"][env]["terminal_observation"]
         self.new_obs.append(new_obs)
         return True
@@ -185,9 +183,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Trains with and without RND, and prints a table."""
     options = parse_options(__doc__, num_seeds=5, num_steps=40_000, argv=argv)
 
-    torch.set_num_threads(
-        1
-    )  # The networks are so small that more threads only wait for each other.
+    # The networks are so small that more threads only wait for each other.
+    torch.set_num_threads(1)
     rows: list[list[str]] = []
     curves: dict[str, list[list[float]]] = {arm: [] for arm in ARMS}
     for seed in options.seeds:

@@ -1,7 +1,6 @@
 import inspect
 import re
 from collections import deque
-from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -19,17 +18,12 @@ from examples.ppo_curiosity import (
 SHORT = Config(total_steps=4096)
 
 
-def test_the_program_solves_the_task_with_curiosity_only_and_plots_it(tmp_path, capsys):
-    plot = tmp_path / "curves.svg"
+def test_the_program_solves_the_task_with_curiosity_only(capsys):
+    main(["--seeds", "0", "--steps", "40000"])
 
-    main(["--seeds", "0", "--steps", "40000", "--plot", str(plot)])
-
-    output = capsys.readouterr()
-    assert re.search(r"^seed 0 +(9[1-9]|100)% +0% +0\.\d+ +0\.\d+$", output.out, re.MULTILINE)
-    assert re.search(r"^above 90% +1 of 1 +0 of 1$", output.out, re.MULTILINE)
-    assert re.search(r"seed 0 with curiosity 100%, success \d+%, inverse loss \d\S+ \|", output.err)
-    assert "seed 0 without curiosity 100%, success 0% |" in output.err
-    assert plot.read_text().count("stroke-opacity: 0.4") == 2
+    table = capsys.readouterr().out
+    assert re.search(r"^seed 0 +(9[1-9]|100)% +0% ", table, re.MULTILINE)
+    assert re.search(r"^above 90% +1 of 1 +0 of 1$", table, re.MULTILINE)
 
 
 def test_without_the_marked_lines_the_program_trains_ppo_alone():
@@ -42,8 +36,6 @@ def test_without_the_marked_lines_the_program_trains_ppo_alone():
     config = plain.Config(total_steps=SHORT.total_steps)
     assert plain.train(config, seed=0, curiosity=True) == train(SHORT, seed=0, curiosity=False)
     assert "ICM" not in vars(plain)
-    for text in (ppo_curiosity.__doc__, Path(__file__).with_name("README.md").read_text()):
-        assert f"The {len(lines) - len(plain_lines)} lines that end in `# curiosity`" in text
 
 
 def test_the_module_is_trained_on_its_own_loss_and_the_policy_on_that_of_ppo():
@@ -53,19 +45,6 @@ def test_the_module_is_trained_on_its_own_loss_and_the_policy_on_that_of_ppo():
     assert first["policy"].keys() == {"policy_loss", "vf_loss", "entropy"}
     assert last["icm"]["inverse_loss"] < 0.5 * first["icm"]["inverse_loss"]
     assert last["policy"]["entropy"] < first["policy"]["entropy"]
-
-
-def test_without_curiosity_there_is_nothing_to_learn_from():
-    for metrics in train(SHORT, seed=0, curiosity=False):
-        assert metrics.keys() == {"policy", "success_rate"}
-        assert metrics["policy"]["vf_loss"] == 0
-
-
-def test_the_same_seed_gives_the_same_numbers_whatever_ran_before():
-    history = train(SHORT, seed=0, curiosity=True)
-
-    assert train(SHORT, seed=1, curiosity=True) != history
-    assert train(SHORT, seed=0, curiosity=True) == history
 
 
 def test_a_rollout_holds_where_episodes_ended_and_goes_on_at_the_start():

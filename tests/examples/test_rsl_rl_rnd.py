@@ -1,14 +1,11 @@
 """The rsl_rl example solves its task, and PPO is rewarded by the module and trains it."""
 
 import copy
-import inspect
 import re
-from pathlib import Path
 
 import pytest
 import torch
-from examples import rsl_rl_rnd
-from examples.rsl_rl_rnd import NUM_ENVS, RNDExtension, Room, main, make_runner, train
+from examples.rsl_rl_rnd import NUM_ENVS, RNDExtension, Room, main, make_runner
 from torch import nn
 
 from self_supervised_loss import Learner
@@ -25,33 +22,18 @@ def vector(module):
     return nn.utils.parameters_to_vector(module.parameters()).detach()
 
 
-def test_the_program_solves_the_task_with_rnd_only_and_plots_it(tmp_path, capsys):
-    plot = tmp_path / "curves.svg"
+def test_the_program_solves_the_task_with_rnd_only(capsys):
+    main(["--seeds", "3", "--steps", "40000"])
 
-    main(["--seeds", "3", "--steps", "40000", "--plot", str(plot)])
-
-    output = capsys.readouterr()
-    header, row, last = output.out.strip().splitlines()
-    assert header.split("  ")[1:] == ["with RND", "without RND", "predictor loss"]
-    assert re.fullmatch(r"seed 3 +(9[1-9]|100)% +0% +\d\S+", row)
-    assert re.fullmatch(r"above 90% +1 of 1 +0 of 1", last)
-    assert re.search(r"seed 3 with RND 100%, success \d+%, predictor loss \d\S+ \|", output.err)
-    assert re.search(r"seed 3 without RND 100%, success 0% \|", output.err)
-    assert plot.read_text().count("stroke-opacity: 0.4") == 2
-
-
-def test_the_docstring_and_the_readme_tell_how_many_lines_the_integration_takes():
-    lines = [line for line in inspect.getsource(RNDExtension).splitlines() if line.strip()]
-
-    assert f"It has {len(lines)} lines, counted without blank ones." in rsl_rl_rnd.__doc__
-    assert f"a class of {len(lines)} lines" in Path(__file__).with_name("README.md").read_text()
+    table = capsys.readouterr().out
+    assert re.search(r"^seed 3 +(9[1-9]|100)% +0% ", table, re.MULTILINE)
+    assert re.search(r"^above 90% +1 of 1 +0 of 1$", table, re.MULTILINE)
 
 
 def test_the_module_is_trained_on_the_loss_that_it_brings(runner):
     rnd = runner.alg.rnd.module["rnd"]
-    runner.alg.rnd.optimizer = torch.optim.SGD(
-        rnd.parameters(), lr=0.1
-    )  # unlike Adam's, its step is as large as the loss
+    # Unlike Adam's, the step of SGD is as large as the loss.
+    runner.alg.rnd.optimizer = torch.optim.SGD(rnd.parameters(), lr=0.1)
     runner.alg.num_learning_epochs = runner.alg.num_mini_batches = 1
     by_hand = copy.deepcopy(rnd)
 
@@ -85,9 +67,8 @@ def test_ppo_is_rewarded_for_what_the_module_cannot_predict_where_a_step_leads(r
     added = ppo.storage.rewards[0, :, 0] - rewards
     assert rewards.sum() == NUM_ENVS // 9
     torch.testing.assert_close(added / errors, (added[0] / errors[0]).expand(NUM_ENVS))
-    assert added.std(unbiased=False) == pytest.approx(
-        0.5, rel=0.02
-    )  # rsl_rl rounds a small variance
+    # rsl_rl rounds a small variance.
+    assert added.std(unbiased=False) == pytest.approx(0.5, rel=0.02)
 
 
 def test_a_checkpoint_holds_the_module_and_its_optimizer(runner, tmp_path):
@@ -101,16 +82,6 @@ def test_a_checkpoint_holds_the_module_and_its_optimizer(runner, tmp_path):
     states = [each.alg.rnd.optimizer.state_dict()["state"] for each in (restored, runner)]
     torch.testing.assert_close(*states, rtol=0, atol=0)
     assert states[0]
-
-
-def test_without_rnd_there_is_nothing_to_learn_from():
-    torch.manual_seed(0)
-    runner = make_runner(with_rnd=False)
-    policy = vector(runner.alg.actor.mlp)
-
-    runner.learn(2)
-
-    assert torch.equal(vector(runner.alg.actor.mlp), policy)
 
 
 def test_an_episode_ends_at_the_goal_or_after_twenty_steps():
@@ -129,12 +100,3 @@ def test_an_episode_ends_at_the_goal_or_after_twenty_steps():
     room.step(right_and_down)
     assert room.step(right_and_down)[2].tolist() == [False, True]
     assert [*room.successes] == [True, False]
-
-
-def test_the_same_seed_gives_the_same_numbers_whatever_ran_before():
-    first = train(0, 2048, with_rnd=True)
-
-    assert train(1, 2048, with_rnd=True)[1:] != first[1:]
-    again = train(0, 2048, with_rnd=True)
-    assert again[1:] == first[1:]
-    assert torch.equal(vector(again.runner.alg.actor), vector(first.runner.alg.actor))

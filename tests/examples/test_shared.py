@@ -1,66 +1,9 @@
-"""What the examples share, and what each of their command lines does: help, bad options, packages
-that are missing."""
+"""What the examples share: options, progress bars, tables and plots."""
 
-import ast
 import re
-import runpy
-import sys
-from pathlib import Path
 
 import pytest
 from examples.shared import parse_options, print_table, progress_bar, save_plot
-
-# TorchRL's collectors use a class of TorchRL's that is to go.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.* inherits from WeightUpdaterBase is deprecated:DeprecationWarning"
-)
-
-PROGRAMS = {  # the extra of each, and a package that is in no other
-    "jax_world_model": ("jax", "flax"),
-    "ppo_curiosity": ("examples", "gymnasium"),
-    "rsl_rl_rnd": ("rsl_rl", "rsl_rl.env"),
-    "stable_baselines3_rnd": ("sb3", "stable_baselines3"),
-    "tianshou_curiosity": ("tianshou", "tianshou.algorithm"),
-    "torchrl_self_prediction": ("torchrl", "tensordict"),
-}
-
-
-@pytest.fixture
-def run(monkeypatch):
-    """Runs a program until it ends of itself, and returns with what."""
-
-    def run(program, *options):
-        monkeypatch.setattr(sys, "argv", [program, *options])
-        monkeypatch.setattr(sys, "path", [*sys.path])
-        with pytest.raises(SystemExit) as stopped:
-            runpy.run_path(str(Path(__file__).with_name(f"{program}.py")), run_name="__main__")
-        return stopped.value.code
-
-    return run
-
-
-def docstring_of(program):
-    return ast.get_docstring(ast.parse(Path(__file__).with_name(f"{program}.py").read_text()))
-
-
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_help_explains_the_program_and_its_options(program, run, capsys):
-    assert run(program, "--help") == 0
-    description, options = capsys.readouterr().out.split("\noptions:\n")
-    assert docstring_of(program) in description
-    assert {*re.findall(r"--\w+", options)} == {"--help", "--seeds", "--steps", "--plot"}
-
-
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_a_missing_package_is_named_with_what_to_install(program, run, monkeypatch):
-    extra, package = PROGRAMS[program]
-    remedy = f"This example needs the extra {extra}: pip install -e '.[{extra}]'"
-    assert remedy in docstring_of(program)
-    for missing in ("tqdm", "matplotlib.figure", "self_supervised_loss", package):
-        with monkeypatch.context() as without:
-            without.setitem(sys.modules, missing, None)
-            without.delitem(sys.modules, "examples.shared")
-            assert run(program) == f"The package {missing} is missing. {remedy}"
 
 
 def test_options_left_out_have_the_defaults_of_the_program():
@@ -73,21 +16,11 @@ def test_options_left_out_have_the_defaults_of_the_program():
     ("options", "message"),
     [
         (["--steps", "0"], "argument --steps: '0' is not a whole number from 1 to 1000000000"),
-        (
-            ["--steps", "many"],
-            "argument --steps: 'many' is not a whole number from 1 to 1000000000",
-        ),
         (["--seeds", "0.5"], "argument --seeds: '0.5' is not a whole number from 0 to 4294967295"),
-        (
-            ["--seeds", "0", "-1"],
-            "argument --seeds: '-1' is not a whole number from 0 to 4294967295",
-        ),
         (
             ["--seeds", "4294967296"],
             "argument --seeds: '4294967296' is not a whole number from 0 to 4294967295",
         ),
-        (["--seeds"], "argument --seeds: expected at least one argument"),
-        (["--sedes", "1"], "unrecognized arguments: --sedes 1"),
         (
             ["--plot", "curves"],
             "argument --plot: the name of a plot ends in one of .svg, .pdf, .png, not 'curves'",

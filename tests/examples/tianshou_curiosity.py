@@ -12,10 +12,9 @@ rewarded for what it cannot predict yet.
 This example needs the extra tianshou: pip install -e '.[tianshou]'
 
 Where to look: `PPOWithCuriosity` is all that stands between Tianshou and the module
-(`tests/modules/icm.py`), which knows nothing of Tianshou. It has 33 lines, counted without blank
-ones. Tianshou's own wrapper of its ICM, `tianshou/algorithm/modelbased/icm.py` in version 2.0.1,
-has about 260 in all. Counted likewise, its classes have 221, of which 152 are for on-policy
-algorithms such as PPO.
+(`tests/modules/icm.py`), which knows nothing of Tianshou. It has about 30 lines.
+Tianshou's own wrapper of its ICM, `tianshou/algorithm/modelbased/icm.py` in version 2.0.1, has
+about 260 in all, and about 150 for on-policy algorithms such as PPO.
 
 The success rate is that of 100 episodes after the training, in which actions are sampled as before.
 The same seed gives the same numbers on the same machine, whichever other seeds run.
@@ -56,9 +55,8 @@ try:
     from examples.shared import parse_options, print_table, progress_bar, save_plot
     from modules.icm import ICM
 except ModuleNotFoundError as error:
-    sys.exit(
-        f"The package {error.name} is missing. This example needs the extra tianshou: pip install -e '.[tianshou]'"
-    )
+    remedy = "This example needs the extra tianshou: pip install -e '.[tianshou]'"
+    raise ModuleNotFoundError(f"The package {error.name} is missing. {remedy}") from None
 
 ARMS = {"with curiosity": True, "without curiosity": False}
 NUM_ENVS = 32
@@ -124,9 +122,8 @@ class Progress(LazyLogger):
         self.losses: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
 
-    def log_update_data(
-        self, log_data: dict[str, Any], step: int
-    ) -> None:  # before log_training_data
+    def log_update_data(self, log_data: dict[str, Any], step: int) -> None:
+        # Tianshou calls this before log_training_data.
         self.losses = {
             name: loss
             for name, loss in log_data["smoothed_loss"].items()
@@ -222,9 +219,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Trains with and without curiosity, and prints a table."""
     options = parse_options(__doc__, num_seeds=5, num_steps=51_200, argv=argv)
 
-    torch.set_num_threads(
-        1
-    )  # The networks are so small that more threads only wait for each other.
+    # The networks are so small that more threads only wait for each other.
+    torch.set_num_threads(1)
     rates: dict[str, list[float]] = {arm: [] for arm in ARMS}
     curves: dict[str, list[list[float]]] = {arm: [] for arm in ARMS}
     losses: list[list[str]] = []

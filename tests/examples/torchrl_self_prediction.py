@@ -16,9 +16,7 @@ The average return is that of 50 episodes after training, in which the policy ta
 actions. The loss of the representation, and the variance of its latents, are those before and after
 training on 4,000 transitions of a random policy that were not trained on. A variance near 0 would
 mean that all observations look the same to the policy. The same seed gives the same numbers on the
-same machine,
-whichever other seeds
-run.
+same machine, whichever other seeds run.
 """
 
 import sys
@@ -57,9 +55,8 @@ try:
     from examples.shared import parse_options, print_table, progress_bar, save_plot
     from modules.self_prediction import SelfPrediction
 except ModuleNotFoundError as error:
-    sys.exit(
-        f"The package {error.name} is missing. This example needs the extra torchrl: pip install -e '.[torchrl]'"
-    )
+    remedy = "This example needs the extra torchrl: pip install -e '.[torchrl]'"
+    raise ModuleNotFoundError(f"The package {error.name} is missing. {remedy}") from None
 
 NUM_ENVS = 8
 STEPS_PER_ROLLOUT = 1024  # in all environments together
@@ -232,9 +229,8 @@ def forward(modules: nn.ModuleDict, batch: TensorDict) -> dict[str, Any]:
 
 def evaluate_policy(policy: ActorValueOperator, seed: int) -> float:
     """Returns the average return of an episode in each of many environments."""
-    env = make_env(
-        NUM_EVALUATION_EPISODES, seed + NUM_ENVS
-    )  # the environments of the training had the seeds before
+    # The environments of the training had the seeds before.
+    env = make_env(NUM_EVALUATION_EPISODES, seed + NUM_ENVS)
     with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
         steps = env.rollout(
             MAX_EPISODE_STEPS, policy.get_policy_operator(), break_when_any_done=False
@@ -258,9 +254,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Trains, and prints a table."""
     options = parse_options(__doc__, num_seeds=3, num_steps=40_000, argv=argv)
 
-    torch.set_num_threads(
-        1
-    )  # The networks are so small that more threads only wait for each other.
+    # The networks are so small that more threads only wait for each other.
+    torch.set_num_threads(1)
     torchrl_logger.setLevel("WARNING")  # else it writes into the progress bars
     results = [train(seed, options.steps) for seed in options.seeds]
 

@@ -88,7 +88,7 @@ def trainer(tmp_path: Path) -> Trainer:
     )
 
 
-def test_the_trainer_takes_the_steps_of_a_loop_by_hand(
+def test_the_trainer_takes_the_steps_of_a_loop_by_hand_and_gets_what_modules_log(
     learner: ImitationWithCuriosity, batches: DataLoader[dict[str, torch.Tensor]], trainer: Trainer
 ) -> None:
     policy, icm = (copy.deepcopy(learner.module[module_id]) for module_id in ("policy", "icm"))
@@ -113,16 +113,5 @@ def test_the_trainer_takes_the_steps_of_a_loop_by_hand(
     by_hand = nn.ModuleDict({"policy": policy, "icm": icm}).state_dict()
     torch.testing.assert_close(learner.module.state_dict(), by_hand, rtol=0, atol=0)
     assert not any(torch.equal(learner.state_dict()[name], before[name]) for name in before)
-
-
-def test_what_a_module_logs_comes_to_the_metrics_of_lightning(
-    learner: ImitationWithCuriosity, batches: DataLoader[dict[str, torch.Tensor]], trainer: Trainer
-) -> None:
-    with torch.no_grad():
-        *_, batch = batches
-        expected = learner.module["icm"](batch)["intrinsic_rewards"].mean()
-
-    trainer.fit(learner, batches)
-
     assert trainer.callback_metrics.keys() == {"icm/forward_loss", "icm/inverse_loss"}
-    assert 0 < trainer.callback_metrics["icm/forward_loss"] != expected
+    assert trainer.callback_metrics["icm/forward_loss"] > 0

@@ -70,23 +70,6 @@ def test_the_gradients_are_those_of_the_losses_computed_by_hand(modules: nn.Modu
         assert torch.equal(parameter.grad, gradient)
 
 
-def test_a_policy_and_an_icm_train_side_by_side(modules: nn.ModuleDict) -> None:
-    learner = PolicyLearner(module=modules)
-    optimizer = torch.optim.Adam(modules.parameters(), lr=0.01)
-    batch = transitions(64)
-    history = []
-    for _ in range(50):
-        losses = compute_losses(learner, batch)
-        optimizer.zero_grad()
-        torch.autograd.backward([*losses.values()])
-        optimizer.step()
-        history.append({module_id: loss.item() for module_id, loss in losses.items()})
-
-    assert history[-1]["policy"] < history[0]["policy"]
-    assert history[-1]["icm"] < history[0]["icm"] / 2
-    assert learner.metrics.reduce().keys() == {"icm"}
-
-
 def test_an_instance_of_a_plain_module_is_not_asked_for_a_loss_method(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

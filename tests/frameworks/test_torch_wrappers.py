@@ -1,4 +1,4 @@
-"""torch's wrappers and Lightning Fabric's: a module is trained through them as if it stood alone."""
+"""A module is trained through the wrappers of torch and Fabric as if it stood alone."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,9 +20,23 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from self_supervised_loss import Learner, SelfSupervisedLossAPI
+from self_supervised_loss import Learner
 
 OBS_SIZE, NUM_ACTIONS = 4, 3
+
+
+class Unwrappable(nn.Module):
+    """A wrapper of one's own, with the method that RLlib's have."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> Any:
+        return self.inner(batch)
+
+    def unwrapped(self) -> nn.Module:
+        return self.inner
 
 
 def compiled(module: nn.Module) -> Any:
@@ -58,30 +72,29 @@ def fabric_with_optimizer(module: nn.Module) -> Any:
     return Fabric(accelerator="cpu", devices=1).setup(module, optimizer)[0]
 
 
+DDP = DistributedDataParallel
+
 WRAPPERS: dict[str, Callable[[nn.Module], Any]] = {
     "torch.compile": compiled,
     "module.compile": compiled_in_place,
-    "DistributedDataParallel": DistributedDataParallel,
-    "DistributedDataParallel around torch.compile": lambda module: DistributedDataParallel(
-        compiled(module)
-    ),
-    "torch.compile around DistributedDataParallel": lambda module: compiled(
-        DistributedDataParallel(module)
-    ),
+    "DDP": DDP,
     "DataParallel": DataParallel,
     "FullyShardedDataParallel": first_fsdp,
+    "fully_shard": sharded,
     "AveragedModel": AveragedModel,
     "checkpoint_wrapper": checkpoint_wrapper,
     "offload_wrapper": offload_wrapper,
-    "fully_shard": sharded,
     "Fabric": fabric,
     "Fabric of lightning_fabric": fabric_of_its_own_package,
     "Fabric with an optimizer": fabric_with_optimizer,
-    "DistributedDataParallel around checkpoint_wrapper": lambda module: DistributedDataParallel(
-        checkpoint_wrapper(module)
-    ),
+    "a wrapper of one's own": Unwrappable,
+    "DDP around torch.compile": lambda module: DDP(compiled(module)),
+    "torch.compile around DDP": lambda module: compiled(DDP(module)),
+    "DDP around checkpoint_wrapper": lambda module: DDP(checkpoint_wrapper(module)),
     "Fabric around torch.compile": lambda module: fabric(compiled(module)),
     "torch.compile around Fabric": lambda module: compiled(fabric(module)),
+    "DDP around one's own": lambda module: DDP(Unwrappable(module)),
+    "one's own between two of torch": lambda module: compiled(Unwrappable(compiled(module))),
 }
 
 each_wrapper = pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS.keys())
@@ -159,24 +172,17 @@ def loss_and_gradients(learner: Learner, batch: dict[str, torch.Tensor]) -> list
 
 
 @each_wrapper
-def test_a_wrapped_module_is_asked_for_its_loss(
-    wrap: Callable[[nn.Module], Any], batch: dict[str, torch.Tensor]
+@pytest.mark.parametrize("make_module", [make_icm, make_policy])
+def test_a_wrapped_module_has_the_loss_and_the_gradients_that_it_has_alone(
+    make_module: Callable[[], nn.Module],
+    wrap: Callable[[nn.Module], Any],
+    batch: dict[str, torch.Tensor],
 ) -> None:
-    learner = Learner[torch.Tensor](module={"module": wrap(make_icm())})
-    expected = loss_and_gradients(Learner[torch.Tensor](module={"module": make_icm()}), batch)
+    wrapped = PolicyLearner(module={"module": wrap(make_module())})
+    alone = PolicyLearner(module={"module": make_module()})
 
-    torch.testing.assert_close(loss_and_gradients(learner, batch), expected)
-    assert learner.metrics.peek("module").keys() == {"forward_loss", "inverse_loss"}
-
-
-@each_wrapper
-def test_a_wrapped_module_without_a_loss_gets_that_of_the_learner(
-    wrap: Callable[[nn.Module], Any], batch: dict[str, torch.Tensor]
-) -> None:
-    learner = PolicyLearner(module={"module": wrap(make_policy())})
-    expected = loss_and_gradients(PolicyLearner(module={"module": make_policy()}), batch)
-
-    torch.testing.assert_close(loss_and_gradients(learner, batch), expected)
+    torch.testing.assert_close(loss_and_gradients(wrapped, batch), loss_and_gradients(alone, batch))
+    torch.testing.assert_close(wrapped.metrics.reduce(sep="/"), alone.metrics.reduce(sep="/"))
 
 
 @each_wrapper
@@ -189,91 +195,7 @@ def test_the_class_that_lacks_a_loss_is_named_and_not_its_wrapper(
         learner.compute_losses(fwd_out={"module": {}}, batch={"module": {}})
 
 
-class ActorWithModule(nn.Module):
-    """Has a child called `module`, as wrappers have, but a forward pass and a training of its own."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {"logits": self.module(batch)["action_logits"]}
-
-
-def test_a_module_with_a_child_called_module_is_no_wrapper(batch: dict[str, torch.Tensor]) -> None:
-    actor = ActorWithModule(make_icm())
-    learner = PolicyLearner(module={"module": actor})
-
-    loss = compute_loss(learner, batch)
-
-    assert torch.equal(loss, nn.functional.cross_entropy(actor(batch)["logits"], batch["actions"]))
-
-
-class Unwrappable(nn.Module):
-    """A wrapper of one's own, with the method that RLlib's have."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, batch: dict[str, torch.Tensor]) -> Any:
-        return self.inner(batch)
-
-    def unwrapped(self) -> nn.Module:
-        return self.inner
-
-
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda module: Unwrappable(Unwrappable(module)),
-        lambda module: compiled(Unwrappable(compiled(module))),
-        lambda module: DistributedDataParallel(Unwrappable(module)),
-    ],
-)
-def test_a_wrapper_with_an_unwrapped_method_is_looked_through(
-    wrap: Callable[[nn.Module], Any], batch: dict[str, torch.Tensor]
-) -> None:
-    expected = loss_and_gradients(Learner[torch.Tensor](module={"module": make_icm()}), batch)
-    learner = Learner[torch.Tensor](module={"module": wrap(make_icm())})
-
-    torch.testing.assert_close(loss_and_gradients(learner, batch), expected)
-
-
-class UnwrapsToItself(Policy):
-    """What RLlib's modules do that wrap nothing."""
-
-    def unwrapped(self) -> nn.Module:
-        return self
-
-
-def test_unwrapping_ends_at_a_module_that_unwraps_to_itself(batch: dict[str, torch.Tensor]) -> None:
-    module = UnwrapsToItself()
-    learner = PolicyLearner(module={"module": compiled(module)})
-
-    assert torch.equal(
-        compute_loss(learner, batch),
-        nn.functional.cross_entropy(module(batch)["logits"], batch["actions"]),
-    )
-
-
-class WrapperWithItsOwnLoss(Unwrappable, SelfSupervisedLossAPI[torch.Tensor]):
-    def compute_self_supervised_loss(
-        self, *, fwd_out: dict[str, torch.Tensor], **kwargs: Any
-    ) -> torch.Tensor:
-        return fwd_out["intrinsic_rewards"].sum()
-
-
-def test_the_outermost_loss_counts(batch: dict[str, torch.Tensor]) -> None:
-    wrapper = WrapperWithItsOwnLoss(make_icm())
-    learner = Learner[torch.Tensor](module={"module": compiled(wrapper)})
-
-    assert torch.equal(compute_loss(learner, batch), wrapper(batch)["intrinsic_rewards"].sum())
-
-
-@pytest.mark.parametrize(
-    "wrap", [*WRAPPERS.values(), Unwrappable], ids=[*WRAPPERS, "a wrapper of one's own"]
-)
+@each_wrapper
 def test_wrappers_are_looked_through_inside_a_graph(
     wrap: Callable[[nn.Module], Any], batch: dict[str, torch.Tensor]
 ) -> None:

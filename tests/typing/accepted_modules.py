@@ -41,21 +41,6 @@ class AllTypeArguments(nn.Module, SelfSupervisedLossAPI[torch.Tensor, Config, Cu
         return loss
 
 
-class OnlyTheTensor(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
-    @override
-    def compute_self_supervised_loss(
-        self,
-        *,
-        learner: Any,
-        module_id: str,
-        config: Any,
-        batch: dict[str, Any],
-        fwd_out: dict[str, torch.Tensor],
-        **kwargs: Any,
-    ) -> torch.Tensor:
-        return fwd_out["error"].mean()
-
-
 class NoTypeArguments(SelfSupervisedLossAPI):
     @override
     def compute_self_supervised_loss(
@@ -71,17 +56,21 @@ class NoTypeArguments(SelfSupervisedLossAPI):
         return config.beta * fwd_out["error"]
 
 
+# What a method does not use can be left to `**kwargs`.
+
+
+class OnlyTheTensor(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
+    @override
+    def compute_self_supervised_loss(
+        self, *, fwd_out: dict[str, torch.Tensor], **kwargs: Any
+    ) -> torch.Tensor:
+        return fwd_out["error"].mean()
+
+
 class WithDict(SelfSupervisedLossAPI[torch.Tensor]):
     @override
     def compute_self_supervised_loss(
-        self,
-        *,
-        learner: Any,
-        module_id: str,
-        config: Any,
-        batch: Dict[str, Any],
-        fwd_out: Dict[str, torch.Tensor],
-        **kwargs: Any,
+        self, *, batch: Dict[str, Any], fwd_out: Dict[str, torch.Tensor], **kwargs: Any
     ) -> torch.Tensor:
         return fwd_out["error"].mean()
 
@@ -89,16 +78,17 @@ class WithDict(SelfSupervisedLossAPI[torch.Tensor]):
 class WithMapping(SelfSupervisedLossAPI[torch.Tensor]):
     @override
     def compute_self_supervised_loss(
-        self,
-        *,
-        learner: Any,
-        module_id: str,
-        config: Any,
-        batch: Mapping[str, Any],
-        fwd_out: Mapping[str, torch.Tensor],
-        **kwargs: Any,
+        self, *, batch: Mapping[str, Any], fwd_out: Mapping[str, torch.Tensor], **kwargs: Any
     ) -> torch.Tensor:
         return fwd_out["error"].mean()
+
+
+class WithAny(SelfSupervisedLossAPI[torch.Tensor]):
+    @override
+    def compute_self_supervised_loss(
+        self, *, batch: Any, fwd_out: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        return torch.as_tensor(fwd_out["error"]).mean()
 
 
 class WithMoreKeywords(SelfSupervisedLossAPI[torch.Tensor]):
@@ -106,10 +96,6 @@ class WithMoreKeywords(SelfSupervisedLossAPI[torch.Tensor]):
     def compute_self_supervised_loss(
         self,
         *,
-        learner: Any,
-        module_id: str,
-        config: Any,
-        batch: dict[str, Any],
         fwd_out: dict[str, torch.Tensor],
         others_loss_per_module: Mapping[str, torch.Tensor] | None = None,
         scale: float = 1.0,

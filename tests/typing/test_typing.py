@@ -22,42 +22,32 @@ REFUSED = {
 
 def test_mypy() -> None:
     output = run("mypy", f"--config-file={HERE / 'mypy.ini'}", "--output=json", str(HERE))
-    errors = [
-        report for report in map(json.loads, output.splitlines()) if report["severity"] == "error"
-    ]
+    reports = [json.loads(line) for line in output.splitlines()]
+    errors = [report for report in reports if report["severity"] == "error"]
     assert {(Path(error["file"]).name, error["line"]) for error in errors} == REFUSED
 
 
 def test_pyright() -> None:
     output = run("pyright", f"--project={HERE}", f"--pythonpath={sys.executable}", "--outputjson")
-    reports = json.loads(output)["generalDiagnostics"]
-    assert {
-        (Path(report["file"]).name, report["range"]["start"]["line"] + 1) for report in reports
-    } == REFUSED
+    errors = [
+        (Path(report["file"]).name, report["range"]["start"]["line"] + 1)
+        for report in json.loads(output)["generalDiagnostics"]
+    ]
+    assert {*errors} == REFUSED
 
 
 def test_ty() -> None:
-    output = run(
-        "ty",
-        "check",
-        "--error=all",
-        f"--python={sys.executable}",
-        "--output-format=gitlab",
-        str(HERE),
-    )
-    places = [report["location"] for report in json.loads(output)]
-    assert {
-        (Path(place["path"]).name, place["positions"]["begin"]["line"]) for place in places
-    } == REFUSED
+    options = "--error=all", f"--python={sys.executable}", "--output-format=gitlab"
+    places = [report["location"] for report in json.loads(run("ty", "check", *options, str(HERE)))]
+    errors = [(Path(place["path"]).name, place["positions"]["begin"]["line"]) for place in places]
+    assert {*errors} == REFUSED
 
 
 def test_pyrefly() -> None:
     interpreter = f"--python-interpreter-path={sys.executable}"
-    output = run(
-        "pyrefly", "check", "--preset=strict", interpreter, "--output-format=json", str(HERE)
-    )
-    reports = json.loads(output)["errors"]
-    assert {(Path(report["path"]).name, report["line"]) for report in reports} == REFUSED
+    options = "--preset=strict", interpreter, "--output-format=json"
+    errors = json.loads(run("pyrefly", "check", *options, str(HERE)))["errors"]
+    assert {(Path(error["path"]).name, error["line"]) for error in errors} == REFUSED
 
 
 def test_the_wheel_is_typed_completely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

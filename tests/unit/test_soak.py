@@ -34,10 +34,8 @@ def run(steps):
     [
         (one_learner, 4),  # a pointer takes 8
         (learners_that_come_and_go, 4),
-        (
-            classes_that_come_and_go,
-            500,
-        ),  # a class takes over 1,000; the caches of abc go up and down by 100
+        # A class takes over 1,000. The caches of abc go up and down by 100.
+        (classes_that_come_and_go, 500),
     ],
 )
 def test_memory_does_not_grow_after_warm_up(scenario, bytes_per_step):

@@ -1,10 +1,6 @@
 """Data-parallel training by plain Ray actors, without RLlib: each computes the gradients of its
 share of the batch."""
 
-import os
-import sys
-from collections.abc import Iterator
-
 import pytest
 import ray
 import torch
@@ -15,9 +11,8 @@ from self_supervised_loss import Learner
 
 OBS_SIZE, NUM_ACTIONS, BATCH_SIZE, NUM_ACTORS, NUM_SHARES = 4, 3, 64, 2, 4
 
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:os.fork\(\) was called:RuntimeWarning"
-)  # by JAX, where it is imported
+# By JAX, where it is imported.
+pytestmark = pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning")
 
 
 class GradientWorker(Learner[torch.Tensor]):
@@ -36,14 +31,8 @@ class GradientWorker(Learner[torch.Tensor]):
 
 
 @pytest.fixture
-def pool() -> Iterator[ActorPool]:
-    # Ray's workers are processes of their own. They find `modules` where this process does.
-    environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
-    ray.init(num_cpus=4, include_dashboard=False, runtime_env={"env_vars": environment})
-    try:
-        yield ActorPool([ray.remote(GradientWorker).remote() for _ in range(NUM_ACTORS)])
-    finally:
-        ray.shutdown()
+def pool(cluster: None) -> ActorPool:
+    return ActorPool([ray.remote(GradientWorker).remote() for _ in range(NUM_ACTORS)])
 
 
 def make_batch() -> dict[str, torch.Tensor]:

@@ -99,9 +99,9 @@ def test_where_nobody_has_a_loss_both_remedies_are_named():
             fwd_out={"policy": {}}, batch={"policy": {}}
         )
     assert str(raised.value) == (
-        "module 'policy' (Plain) has no loss. Override EmptyLearner.compute_loss_for_module. Or, if "
-        "the module has its own loss: Derive Plain from SelfSupervisedLossAPI, or register it with "
-        "SelfSupervisedLossAPI.register."
+        "module 'policy' (Plain) has no loss. Override EmptyLearner.compute_loss_for_module. "
+        "Or, if the module has its own loss: Derive Plain from SelfSupervisedLossAPI, or register "
+        "it with SelfSupervisedLossAPI.register."
     )
 
 

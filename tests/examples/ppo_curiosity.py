@@ -107,7 +107,7 @@ class PPOLearner(Learner[torch.Tensor, Config]):
         fwd_out: dict[str, torch.Tensor],
         **kwargs: Any,
     ) -> torch.Tensor:
-        """Weighs the clipped objective, the error of the critic and the entropy of the policy."""
+        """Sums the clipped objective, the error of the critic and the entropy of the policy."""
         action_dist = Categorical(logits=fwd_out["action_dist_inputs"])
         ratio = (action_dist.log_prob(batch["actions"]) - batch["action_logp"]).exp()
         advantages = (batch["advantages"] - batch["advantages"].mean()) / (

@@ -106,7 +106,7 @@ def _attribute(wrapper_class: type) -> str:
 
 
 def _module_inside(wrapper: Any) -> Any:
-    if _unwraps_itself(type(wrapper)):
+    if callable(getattr(type(wrapper), "unwrapped", None)):
         return wrapper.unwrapped()
     return getattr(wrapper, _attribute(type(wrapper)))
 

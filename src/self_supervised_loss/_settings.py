@@ -60,7 +60,7 @@ class Settings(NamedTuple):
 
     def __str__(self) -> str:
         """Returns the settings as a call names them."""
-        named = zip(self._fields, self, strict=True)
+        named = self._asdict().items()
         return ", ".join(f"{name}={value!r}" for name, value in named if value is not None)
 
 

@@ -111,3 +111,21 @@ def test_an_rl_module_that_merely_has_the_method_is_warned_of():
         assert FallbackLearner(module=modules).compute_losses(fwd_out=modules, batch=modules) == {
             "duck": "fallback"
         }
+
+
+def test_an_rl_module_that_wraps_nothing_is_not_asked_for_a_module_inside(monkeypatch):
+    def unwrapped(self):
+        raise AssertionError("asked")
+
+    class Module(WithLoss, RLlibAPI, RLModule): ...
+
+    class Policy(RLModule): ...
+
+    class FallbackLearner(Learner):
+        def compute_loss_for_module(self, **arguments):
+            return "fallback"
+
+    monkeypatch.setattr(RLModule, "unwrapped", unwrapped)
+    modules = {"icm": Module(), "policy": Policy()}
+    losses = FallbackLearner(module=modules).compute_losses(fwd_out=modules, batch=modules)
+    assert losses == {"icm": "own", "policy": "fallback"}

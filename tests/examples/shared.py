@@ -113,7 +113,7 @@ def save_plot(
         path: Where to. Its suffix is one of `PLOT_FORMATS`.
         steps: The x values of every curve.
         curves: By label, a curve for each seed. They are drawn as thin lines, and their mean as a
-        thick one.
+            thick one.
         **axes: Properties of the axes, such as `title`, `ylabel` and `yscale`.
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained")

@@ -69,8 +69,7 @@ class PPOWithCuriosity(PPO):
 
     For another on-policy algorithm, replace the base class. What the module logs stands in the
     training stats, and so in the logs, under the names that Tianshou's own ICM has there:
-    `icm_forward_loss` and
-    `icm_inverse_loss`.
+    `icm_forward_loss` and `icm_inverse_loss`.
     """
 
     def __init__(

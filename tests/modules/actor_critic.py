@@ -1,4 +1,5 @@
-"""Advantage actor-critic, after A2C, the synchronous form of Mnih et al. (2016), https://arxiv.org/abs/1602.01783."""
+"""Advantage actor-critic, after A2C, the synchronous form of Mnih et al. (2016),
+https://arxiv.org/abs/1602.01783."""
 
 from typing import Any
 
@@ -30,7 +31,7 @@ class ActorCritic(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
             hidden_size: The width of the hidden layers.
             vf_loss_coeff: The weight of the loss of the value function.
             entropy_coeff: The weight of the entropy, which keeps the policy from settling too
-            early.
+                early.
         """
         super().__init__()
         self.vf_loss_coeff = vf_loss_coeff

@@ -48,8 +48,7 @@ class ICM(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
 
         Args:
             batch: `"obs"` and `"new_obs"`, of shape `(B, obs_size)` or `(B, T, obs_size)`, and
-            `"actions"`, integers
-                of shape `(B,)` or `(B, T)`.
+                `"actions"`, integers of shape `(B,)` or `(B, T)`.
 
         Returns:
             `"intrinsic_rewards"`, of the shape of the actions, and `"action_logits"`, with

@@ -15,9 +15,7 @@ class LatentWorldModel(nnx.Module, SelfSupervisedLossAPI[jax.Array]):
     An encoder turns an observation into a latent state, a dynamics network moves that state by one
     action, and a decoder turns it back into an observation. The loss is the error of the predicted
     next observation, plus that of the present one after encoding and decoding, so that the latent
-    state
-    stands for all of the
-    observation.
+    state stands for all of the observation.
     """
 
     def __init__(
@@ -48,8 +46,7 @@ class LatentWorldModel(nnx.Module, SelfSupervisedLossAPI[jax.Array]):
 
         Args:
             batch: `"obs"`, of shape `(B, obs_size)` or `(B, T, obs_size)`, and `"actions"`,
-            integers of shape `(B,)`
-                or `(B, T)`.
+                integers of shape `(B,)` or `(B, T)`.
 
         Returns:
             `"predicted_obs"` and `"predicted_new_obs"`, both of the shape of the observations.

@@ -13,8 +13,7 @@ class RND(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
 
     A target network turns an observation into features. It is random and never trained. A predictor
     is trained to give the same features. Its error is the intrinsic reward: large for what it has
-    seldom been
-    trained on.
+    seldom been trained on.
     """
 
     def __init__(self, obs_size: int, *, feature_size: int = 32, hidden_size: int = 64) -> None:
@@ -45,8 +44,7 @@ class RND(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
 
         Args:
             batch: `"new_obs"`, of shape `(B, obs_size)` or `(B, T, obs_size)`. Observations of
-            different scales are
-                to be normalised.
+                different scales are to be normalised.
 
         Returns:
             `"intrinsic_rewards"`, of shape `(B,)` or `(B, T)`.

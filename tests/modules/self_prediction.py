@@ -1,4 +1,5 @@
-"""Self-predictive representations, after SPR of Schwarzer et al. (2021), https://arxiv.org/abs/2007.05929."""
+"""Self-predictive representations, after SPR of Schwarzer et al. (2021),
+https://arxiv.org/abs/2007.05929."""
 
 import copy
 from typing import Any
@@ -36,8 +37,8 @@ class SelfPrediction(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
 
         Args:
             encoder: Maps observations of shape `(B, ...)` to latents of shape `(B, latent_size)`.
-            For batches with a
-                time dimension it also maps `(B, T, ...)` to `(B, T, latent_size)`.
+                For batches with a time dimension it also maps `(B, T, ...)` to `(B, T,
+                latent_size)`.
             latent_size: The size of a latent.
             num_actions: The number of discrete actions.
             hidden_size: The width of the hidden layers.
@@ -60,8 +61,7 @@ class SelfPrediction(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
 
         Args:
             batch: `"obs"` and `"new_obs"`, of shape `(B, ...)` or `(B, T, ...)`, and `"actions"`,
-            integers of shape
-                `(B,)` or `(B, T)`.
+                integers of shape `(B,)` or `(B, T)`.
 
         Returns:
             `"latents"`, of the shape of the actions with `latent_size` behind it, and
@@ -91,8 +91,7 @@ class SelfPrediction(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
 
         The variance of the latents, averaged over their components, is logged too. It goes to 0
         where they collapse. Where the batch has a `"loss_mask"`, of the shape of the actions, only
-        what it counts is
-        compared.
+        what it counts is compared.
         """
         loss_mask = batch.get("loss_mask")
         loss = 1 - _mean(

@@ -273,3 +273,12 @@ def test_a_parameter_that_the_loss_does_not_use_is_named_on_several_learners(con
         ValueError, match=r"'rnd' have no part.*: unused\.weight, unused\.bias\. Freeze"
     ):
         update(learner)
+
+
+@pytest.mark.usefixtures("process_group")
+def test_a_module_without_unused_parameters_is_trained_on_several_learners():
+    learner = built(PPOConfig().learners(num_learners=2), {"rnd": auxiliary_spec()})
+    module = learner.module["rnd"].unwrapped()
+    before = [parameter.detach().clone() for parameter in module.predictor_net.parameters()]
+    update(learner)
+    assert not any(map(torch.equal, before, module.predictor_net.parameters()))

@@ -5,7 +5,6 @@ A random policy collects transitions of Gymnasium's CartPole-v1. A Flax module
 transitions that it has not seen.
 
     python tests/examples/jax_world_model.py
-    python tests/examples/jax_world_model.py --seeds 0 1 --steps 3000 --plot curves.pdf
 
 This example needs the extra jax: pip install -e '.[jax]'
 
@@ -13,14 +12,12 @@ Where to look: `compute_loss` asks the module for its own loss through a `Learne
 logs while it is traced leaves the compiled function beside the loss, as the auxiliary value of
 `value_and_grad`.
 
-Observations are standardised, so that errors have no unit. The last column is the error of
-predicting that nothing changes. The same seed gives the same numbers on the same machine.
+Observations are standardised, so that errors have no unit.
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 try:
     import gymnasium as gym
@@ -32,7 +29,7 @@ try:
     from self_supervised_loss import Learner
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from examples.shared import parse_options, print_table, progress_bar, save_plot
+    from examples.shared import History, Progress, make_parser, report
     from modules.latent_world_model import LatentWorldModel
 except ModuleNotFoundError as error:
     remedy = "This example needs the extra jax: pip install -e '.[jax]'"
@@ -45,18 +42,6 @@ LEARNING_RATE = 1e-3
 STEPS_PER_EVALUATION = 20
 
 Batch = dict[str, Any]
-
-
-class Result(NamedTuple):
-    """How well one model predicts the held-out transitions."""
-
-    seed: int
-    loss_before: float
-    loss_after: float
-    prediction_error: float
-    no_change_error: float
-    errors: list[float]
-    """Its prediction errors before the training, and then every 20 steps."""
 
 
 def compute_loss(model: nnx.Module, batch: Batch) -> tuple[jax.Array, dict[str, Any]]:
@@ -78,37 +63,30 @@ def train_step(model: nnx.Module, optimizer: nnx.Optimizer, batch: Batch) -> dic
     return metrics
 
 
-def train(seed: int, num_steps: int) -> Result:
-    """Trains a new model, and compares it with itself before and with predicting no change."""
+def train(seed: int, num_steps: int) -> History:
+    """Trains a new model, and shows how well it predicts the held-out transitions."""
     transitions = collect_transitions(seed)
     held_out = {column: rows[-NUM_HELD_OUT:] for column, rows in transitions.items()}
+    no_change_error = float(np.square(held_out["new_obs"] - held_out["obs"]).mean())
     model = LatentWorldModel(obs_size=4, num_actions=2, rngs=nnx.Rngs(seed))
     optimizer = nnx.Optimizer(model, optax.adam(LEARNING_RATE), wrt=nnx.Param)
-    loss_before, metrics = evaluate(model, held_out)
-    errors = [float(metrics["world_model"]["prediction_error"])]
-
     rng = np.random.default_rng(seed)
-    with progress_bar(num_steps, f"seed {seed}") as progress:
-        for step in range(num_steps):
-            indices = rng.integers(NUM_TRANSITIONS - NUM_HELD_OUT, size=BATCH_SIZE)
-            train_step(
-                model, optimizer, {column: rows[indices] for column, rows in transitions.items()}
-            )
-            if (step + 1) % STEPS_PER_EVALUATION == 0:
-                _, metrics = evaluate(model, held_out)
-                errors.append(float(metrics["world_model"]["prediction_error"]))
-            progress.set_postfix_str(f"prediction error {errors[-1]:.2g}", refresh=False)
-            progress.update()
+    progress = Progress(num_steps, f"seed {seed}")
 
-    loss_after, metrics = evaluate(model, held_out)
-    return Result(
-        seed=seed,
-        loss_before=float(loss_before),
-        loss_after=float(loss_after),
-        prediction_error=float(metrics["world_model"]["prediction_error"]),
-        no_change_error=float(np.square(held_out["new_obs"] - held_out["obs"]).mean()),
-        errors=errors,
-    )
+    def show(step: int) -> None:
+        _, metrics = evaluate(model, held_out)
+        error = float(metrics["world_model"]["prediction_error"])
+        progress.show(step, prediction_error=error, no_change_error=no_change_error)
+
+    show(0)
+    for step in range(1, num_steps + 1):
+        indices = rng.integers(NUM_TRANSITIONS - NUM_HELD_OUT, size=BATCH_SIZE)
+        train_step(
+            model, optimizer, {column: rows[indices] for column, rows in transitions.items()}
+        )
+        if step % STEPS_PER_EVALUATION == 0 or step == num_steps:
+            show(step)
+    return progress.history
 
 
 def collect_transitions(seed: int) -> Batch:
@@ -133,30 +111,24 @@ def collect_transitions(seed: int) -> Batch:
     }
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Trains, and prints a table."""
-    options = parse_options(__doc__, num_seeds=3, num_steps=1000, argv=argv)
+    options = make_parser(__doc__, num_seeds=3, num_steps=1000).parse_args()
+    histories = [train(seed, options.steps) for seed in options.seeds]
 
-    results = [train(seed, options.steps) for seed in options.seeds]
-
-    rows = [[f"{seed}", *(f"{value:.4f}" for value in values)] for seed, *values, _ in results]
-    print_table(["seed", "loss before", "loss after", "prediction error", "no-change error"], rows)
-    if options.plot:
-        num_evaluations = len(results[0].errors)
-        save_plot(
-            options.plot,
-            [STEPS_PER_EVALUATION * evaluation for evaluation in range(num_evaluations)],
-            {
-                "the model": [result.errors for result in results],
-                "predicting no change": [
-                    [result.no_change_error] * num_evaluations for result in results
-                ],
-            },
-            title="A latent world model of CartPole",
-            xlabel="training steps",
-            ylabel="squared error on held-out transitions",
-            yscale="log",
-        )
+    report(
+        options,
+        histories[0]["steps"],
+        {
+            "the model": [history["prediction_error"] for history in histories],
+            "predicting no change": [history["no_change_error"] for history in histories],
+        },
+        number_format=".4f",
+        title="A latent world model of CartPole",
+        xlabel="training steps",
+        ylabel="squared error on held-out transitions",
+        yscale="log",
+    )
 
 
 if __name__ == "__main__":

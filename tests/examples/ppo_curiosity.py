@@ -6,7 +6,6 @@ has nothing to learn from. With the Intrinsic Curiosity Module (`tests/modules/i
 also rewarded for what it cannot predict yet, which leads it on to where it has not been.
 
     python tests/examples/ppo_curiosity.py
-    python tests/examples/ppo_curiosity.py --seeds 0 1 --steps 40000 --plot curves.pdf
 
 This example needs the extra examples: pip install -e '.[examples]'
 
@@ -16,14 +15,11 @@ all else is the same.
 
 The lines that end in `# curiosity` are what the module adds. Without them the program trains PPO
 alone, whose loss stays in `PPOLearner`.
-
-The success rate is that of the last 100 episodes of training, in which actions are sampled. The
-same seed gives the same numbers on the same machine, whichever other seeds run.
 """
 
+import math
 import sys
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,21 +35,17 @@ try:
     from self_supervised_loss import Learner
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from examples.shared import parse_options, print_table, progress_bar, save_plot
+    from examples.shared import History, Progress, make_parser, report_success
     from modules.icm import ICM  # curiosity
 except ModuleNotFoundError as error:
     remedy = "This example needs the extra examples: pip install -e '.[examples]'"
     raise ModuleNotFoundError(f"The package {error.name} is missing. {remedy}") from None
-
-ARMS = {"with curiosity": True, "without curiosity": False}
 
 
 @dataclass(frozen=True)
 class Config:
     """What a run is configured with."""
 
-    total_steps: int = 60_000
-    """Steps in the environments, all of them together. Rounded up to whole rollouts."""
     num_envs: int = 16
     max_episode_steps: int = 16
     rollout_length: int = 64
@@ -123,17 +115,9 @@ class PPOLearner(Learner[torch.Tensor, Config]):
         return policy_loss + config.vf_weight * vf_loss - config.entropy_weight * entropy
 
 
-def train(config: Config, *, seed: int, curiosity: bool) -> list[dict[str, Any]]:
-    """Trains one policy from scratch.
-
-    Args:
-        config: The configuration.
-        seed: Decides the initial weights, the sampled actions and the order of the data.
-        curiosity: Whether a curiosity module is trained too, and rewards the policy.
-
-    Returns:
-        The metrics of each update: `"success_rate"`, and by module ID what the losses logged.
-    """
+def train(seed: int, num_steps: int, *, curiosity: bool = True) -> History:
+    """Trains a policy from scratch, and with curiosity the module that rewards it too."""
+    config = Config()
     torch.manual_seed(seed)
     envs = make_envs(config)
     spaces = envs.single_observation_space, envs.single_action_space
@@ -145,30 +129,21 @@ def train(config: Config, *, seed: int, curiosity: bool) -> list[dict[str, Any]]
     optimizer = torch.optim.Adam(modules.parameters(), eps=1e-5)
 
     batch_size = config.num_envs * config.rollout_length
-    num_updates = -(-config.total_steps // batch_size)
+    num_updates = math.ceil(num_steps / batch_size)
+    progress = Progress(num_steps, f"seed {seed} {'with' if curiosity else 'without'} curiosity")
     successes: deque[bool] = deque(maxlen=100)
-    history: list[dict[str, Any]] = []
     obs, _ = envs.reset(seed=seed)
-    description = f"seed {seed} {'with' if curiosity else 'without'} curiosity"
-    with progress_bar(num_updates * batch_size, description) as progress:
-        for update in range(num_updates):
-            optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - update / num_updates)
-            obs, rollout = collect_rollout(
-                envs, obs, modules["policy"], config.rollout_length, successes
-            )
-            train_on(rollout, learner, optimizer)
-            learner.metrics.log_value(
-                "success_rate", sum(successes) / len(successes), reduce="item"
-            )
-            metrics = learner.metrics.reduce()
-            history.append(metrics)
-            shown = f"success {metrics['success_rate']:.0%}"
-            if curiosity:  # curiosity
-                shown += f", inverse loss {metrics['icm']['inverse_loss']:.2g}"  # curiosity
-            progress.set_postfix_str(shown, refresh=False)
-            progress.update(batch_size)
+    for update in range(num_updates):
+        optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - update / num_updates)
+        obs, rollout = collect_rollout(envs, obs, modules["policy"], config, successes)
+        train_on(rollout, learner, optimizer)
+        figures = {"success": sum(successes) / len(successes)}
+        metrics = learner.metrics.reduce(sep="/")
+        if curiosity:  # curiosity
+            figures["inverse_loss"] = float(metrics["icm/inverse_loss"])  # curiosity
+        progress.show((update + 1) * batch_size, **figures)
     envs.close()
-    return history
+    return progress.history
 
 
 def train_on(
@@ -212,18 +187,22 @@ def make_envs(config: Config) -> VectorEnv[Any, Any, Any]:
 
 
 def collect_rollout(
-    envs: VectorEnv[Any, Any, Any], obs: Any, policy: nn.Module, length: int, successes: deque[bool]
+    envs: VectorEnv[Any, Any, Any],
+    obs: Any,
+    policy: nn.Module,
+    config: Config,
+    successes: deque[bool],
 ) -> tuple[Any, dict[str, torch.Tensor]]:
     """Lets the policy act, from `obs` on, and notes of each episode that ends whether it ended at
     the goal.
 
     Returns:
-        The observations to go on from, and the rollout by column, tensors of shape `(length,
-        num_envs, ...)`.
+        The observations to go on from, and the rollout by column, tensors of shape
+        `(rollout_length, num_envs, ...)`.
     """
     one_hot = torch.eye(gym.spaces.flatdim(envs.single_observation_space))
     steps: list[dict[str, torch.Tensor]] = []
-    for _ in range(length):
+    for _ in range(config.rollout_length):
         with torch.no_grad():
             fwd_out = policy({"obs": one_hot[obs]})
             action_dist = Categorical(logits=fwd_out["action_dist_inputs"])
@@ -274,40 +253,16 @@ def estimate_advantages(
     return advantages
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Trains with and without curiosity, and prints a table."""
-    options = parse_options(__doc__, num_seeds=5, num_steps=Config.total_steps, argv=argv)
-
+    options = make_parser(__doc__, num_seeds=5, num_steps=60_000).parse_args()
     # The networks are so small that more threads only wait for each other.
     torch.set_num_threads(1)
-    config = Config(total_steps=options.steps)
-    header = ["success rate", *ARMS]
-    header.extend(["forward loss", "inverse loss"])  # curiosity
-    rows: list[list[str]] = []
-    curves: dict[str, list[list[float]]] = {arm: [] for arm in ARMS}
+    histories: dict[str, list[History]] = {"with curiosity": [], "without curiosity": []}
     for seed in options.seeds:
-        histories = [train(config, seed=seed, curiosity=curiosity) for curiosity in ARMS.values()]
-        for arm, history in zip(ARMS, histories, strict=True):
-            curves[arm].append([metrics["success_rate"] for metrics in history])
-        rows.append(
-            [f"seed {seed}", *(f"{history[-1]['success_rate']:.0%}" for history in histories)]
-        )
-        rows[-1].extend(f"{loss:.2g}" for loss in histories[0][-1]["icm"].values())  # curiosity
-    solved = (
-        f"{sum(curve[-1] > 0.9 for curve in curves[arm])} of {len(options.seeds)}" for arm in ARMS
-    )
-    print_table(header, [*rows, ["above 90%", *solved]])
-    if options.plot:
-        batch_size = config.num_envs * config.rollout_length
-        save_plot(
-            options.plot,
-            [batch_size * (update + 1) for update in range(len(history))],
-            curves,
-            title="PPO on FrozenLake 8x8",
-            xlabel="steps",
-            ylabel="success rate of the last 100 episodes",
-            ylim=(-0.02, 1.02),
-        )
+        histories["with curiosity"].append(train(seed, options.steps))
+        histories["without curiosity"].append(train(seed, options.steps, curiosity=False))
+    report_success(options, histories, title="PPO on FrozenLake 8x8")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ https://arxiv.org/abs/1810.12894) the agent is also rewarded for reaching what a
 predict yet.
 
     python tests/examples/rsl_rl_rnd.py
-    python tests/examples/rsl_rl_rnd.py --seeds 5 6 --steps 80000 --plot curves.pdf
 
 This example needs the extra rsl_rl: pip install -e '.[rsl_rl]'
 
@@ -22,17 +21,13 @@ The module rewards what a step led to, and is trained on what steps started from
 rsl_rl stores. Training on several GPUs would need the attributes `predictor` and `target` too. A
 recurrent policy would need a mask, which PPO does not hand on: it gives the module trajectories
 that are padded with zeros.
-
-The success rate is that of the last 100 episodes of training, in which actions are sampled. The
-same seed gives the same numbers on the same machine, whichever other seeds run.
 """
 
 import sys
 from collections import deque
-from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 try:
     import torch
@@ -45,13 +40,12 @@ try:
     from self_supervised_loss import Learner
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from examples.shared import parse_options, print_table, progress_bar, save_plot
+    from examples.shared import History, Progress, make_parser, report_success
     from modules.rnd import RND
 except ModuleNotFoundError as error:
     remedy = "This example needs the extra rsl_rl: pip install -e '.[rsl_rl]'"
     raise ModuleNotFoundError(f"The package {error.name} is missing. {remedy}") from None
 
-ARMS = {"with RND": True, "without RND": False}
 SIZE = 10
 NUM_ENVS = 64
 STEPS_PER_ENV = 16  # of each rollout
@@ -152,67 +146,34 @@ def make_runner(*, with_rnd: bool) -> OnPolicyRunner:
     return runner
 
 
-class Result(NamedTuple):
-    """What is known after a training. The lists have an entry for each rollout."""
-
-    runner: OnPolicyRunner
-    steps: list[int]
-    success_rates: list[float]
-    predictor_losses: list[float]
-
-
-def train(seed: int, num_steps: int, *, with_rnd: bool) -> Result:
-    """Trains PPO from scratch. The number of steps is rounded up to whole rollouts."""
+def train(seed: int, num_steps: int, *, with_rnd: bool = True) -> History:
+    """Trains PPO from scratch."""
     torch.manual_seed(seed)
     runner = make_runner(with_rnd=with_rnd)
-    result = Result(runner, [], [], [])
-    rollout_size = NUM_ENVS * STEPS_PER_ENV
-    num_steps = -(-num_steps // rollout_size) * rollout_size
-    with progress_bar(num_steps, f"seed {seed} {'with' if with_rnd else 'without'} RND") as bar:
-        while bar.n < num_steps:
-            runner.learn(1)
-            successes = runner.env.successes
-            result.steps.append(bar.n + rollout_size)
-            result.success_rates.append(sum(successes) / max(1, len(successes)))
-            shown = f"success {result.success_rates[-1]:.0%}"
-            if with_rnd:
-                result.predictor_losses.append(
-                    runner.alg.rnd.metrics.reduce()["rnd"]["predictor_loss"].item()
-                )
-                shown += f", predictor loss {result.predictor_losses[-1]:.2g}"
-            bar.set_postfix_str(shown, refresh=False)
-            bar.update(rollout_size)
-    return result
+    progress = Progress(num_steps, f"seed {seed} {'with' if with_rnd else 'without'} RND")
+    steps = 0
+    while steps < num_steps:
+        runner.learn(1)
+        steps += NUM_ENVS * STEPS_PER_ENV
+        successes = runner.env.successes
+        figures = {"success": sum(successes) / max(1, len(successes))}
+        if with_rnd:
+            metrics = runner.alg.rnd.metrics.reduce()["rnd"]
+            figures["predictor_loss"] = float(metrics["predictor_loss"])
+        progress.show(steps, **figures)
+    return progress.history
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Trains with and without RND, and prints a table."""
-    options = parse_options(__doc__, num_seeds=5, num_steps=50_000, argv=argv)
-
+    options = make_parser(__doc__, num_seeds=5, num_steps=50_000).parse_args()
     # The networks are so small that more threads only wait for each other.
     torch.set_num_threads(1)
-    rows: list[list[str]] = []
-    curves: dict[str, list[list[float]]] = {arm: [] for arm in ARMS}
+    histories: dict[str, list[History]] = {"with RND": [], "without RND": []}
     for seed in options.seeds:
-        results = [train(seed, options.steps, with_rnd=with_rnd) for with_rnd in ARMS.values()]
-        for arm, result in zip(ARMS, results, strict=True):
-            curves[arm].append(result.success_rates)
-        success = (f"{result.success_rates[-1]:.0%}" for result in results)
-        rows.append([f"seed {seed}", *success, f"{results[0].predictor_losses[-1]:.2g}"])
-    solved = (
-        f"{sum(curve[-1] > 0.9 for curve in curves[arm])} of {len(options.seeds)}" for arm in ARMS
-    )
-    print_table(["success rate", *ARMS, "predictor loss"], [*rows, ["above 90%", *solved]])
-    if options.plot:
-        save_plot(
-            options.plot,
-            result.steps,
-            curves,
-            title="rsl_rl's PPO in a room of 10 by 10 cells",
-            xlabel="steps",
-            ylabel="success rate of the last 100 episodes",
-            ylim=(-0.02, 1.02),
-        )
+        histories["with RND"].append(train(seed, options.steps))
+        histories["without RND"].append(train(seed, options.steps, with_rnd=False))
+    report_success(options, histories, title="rsl_rl's PPO in a room of 10 by 10 cells")
 
 
 if __name__ == "__main__":

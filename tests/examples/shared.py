@@ -2,77 +2,58 @@
 
 import argparse
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import zip_longest
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
 PLOT_FORMATS = (".svg", ".pdf", ".png")
 
+History: TypeAlias = dict[str, list[float]]
+"""What a training has shown from start to end, in columns: `"steps"`, and each figure by name."""
 
-def parse_options(
-    description: str | None, *, num_seeds: int, num_steps: int, argv: Sequence[str] | None = None
-) -> argparse.Namespace:
-    """Parses `--seeds`, `--steps` and `--plot`.
 
-    Args:
-        description: What `--help` shows first, the docstring of the program.
-        num_seeds: How many seeds are run by default, from 0 on.
-        num_steps: How many steps a run has by default.
-        argv: The arguments, by default those of the command line.
-    """
+def make_parser(
+    description: str | None, *, num_seeds: int, num_steps: int
+) -> argparse.ArgumentParser:
+    """Makes a parser of `--seeds`, by default from 0 on, `--steps` and `--plot`."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    seeds = [*range(num_seeds)]
     parser.add_argument(
         "--seeds",
-        type=whole_number(0, 2**32 - 1),
+        type=int,
         nargs="+",
-        default=seeds,
+        default=[*range(num_seeds)],
         metavar="SEED",
-        help=f"which seeds to run (default: {' '.join(map(str, seeds))})",
+        help="which seeds to run (default: %(default)s)",
     )
     parser.add_argument(
         "--steps",
-        type=whole_number(1, 10**9),
+        type=number_of_steps,
         default=num_steps,
         help="steps of each run, rounded up to whole rollouts (default: %(default)s)",
     )
-    add_plot_option(parser)
-    return parser.parse_args(argv)
-
-
-def add_plot_option(parser: argparse.ArgumentParser) -> None:
-    """Adds `--plot`."""
     parser.add_argument(
         "--plot",
         type=plot_file,
         metavar="FILE",
         help="where to save the learning curves, as .svg, .pdf or .png",
     )
+    return parser
 
 
-def whole_number(minimum: int, maximum: int) -> Callable[[str], int]:
-    """Makes a `type` for `ArgumentParser.add_argument` that takes whole numbers in a range, its
-    bounds included."""
-
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not minimum <= int(text) <= maximum:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not a whole number from {minimum} to {maximum}"
-            )
-        return int(text)
-
-    return parse
+def number_of_steps(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"is at least 1, not {text}")
+    return int(text)
 
 
 def plot_file(text: str) -> Path:
-    """Is a `type` for `ArgumentParser.add_argument` that takes the name of a plot that can be
-    written."""
+    """Refuses before a training what could not be written after it."""
     path = Path(text)
     if path.suffix.lower() not in PLOT_FORMATS:
         raise argparse.ArgumentTypeError(
@@ -83,39 +64,73 @@ def plot_file(text: str) -> Path:
     return path
 
 
-def progress_bar(total: int, description: str) -> Any:
-    """Makes a progress bar. What its `set_postfix_str` is given is shown before the bar, where it
-    is never cut off."""
-    bar_format = "{desc} {percentage:3.0f}%{postfix} |{bar}| {elapsed}<{remaining}"
-    return tqdm(total=total, desc=description, bar_format=bar_format)
+class Progress:
+    """A progress bar that keeps what it has shown in `history`."""
+
+    def __init__(self, num_steps: int, description: str) -> None:
+        self.history: History = defaultdict(list)
+        # The figures come before the bar, where they are never cut off.
+        bar_format = "{desc} {percentage:3.0f}%{postfix} |{bar}| {elapsed}<{remaining}"
+        self._bar = tqdm(total=num_steps, desc=description, bar_format=bar_format)
+
+    def show(self, steps: int, **figures: float) -> None:
+        """Shows figures after so many steps. The last step closes the bar."""
+        for name, value in {"steps": steps, **figures}.items():
+            self.history[name].append(value)
+        self._bar.set_postfix(figures, refresh=False)
+        self._bar.update(min(steps, self._bar.total) - self._bar.n)
+        if self._bar.n == self._bar.total:
+            self._bar.close()
+
+
+def report_success(
+    options: argparse.Namespace, histories: Mapping[str, Sequence[History]], *, title: str
+) -> None:
+    """Reports the figure `"success"`. By label there is a history for each seed."""
+    report(
+        options,
+        next(iter(histories.values()))[0]["steps"],
+        {label: [history["success"] for history in each] for label, each in histories.items()},
+        number_format=".0%",
+        title=title,
+        xlabel="steps",
+        ylabel="success rate of the last 100 episodes",
+        ylim=(-0.02, 1.02),
+    )
+
+
+def report(
+    options: argparse.Namespace,
+    steps: Sequence[float],
+    curves: Mapping[str, Sequence[Sequence[float]]],
+    *,
+    number_format: str,
+    **axes: Any,
+) -> None:
+    """Prints what each curve ends with, and saves a plot of the curves if one is asked for."""
+    rows = [
+        [f"seed {seed}", *(format(curve[-1], number_format) for curve in curves_of_seed)]
+        for seed, *curves_of_seed in zip(options.seeds, *curves.values(), strict=True)
+    ]
+    print_table([axes["ylabel"], *curves], rows)
+    if options.plot:
+        save_plot(options.plot, steps, curves, **axes)
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a table with its first column on the left and the others on the right. A row may end
-    early."""
+    """Prints a table with its first column on the left and the others on the right."""
     lines = [header, *rows]
-    first, *others = [max(map(len, column)) for column in zip_longest(*lines, fillvalue="")]
+    first, *others = [max(map(len, column)) for column in zip(*lines, strict=True)]
     print()
     for name, *cells in lines:
-        print(
-            f"{name:<{first}}",
-            *(f"{cell:>{width}}" for cell, width in zip(cells, others, strict=False)),
-            sep="  ",
-        )
+        print(name.ljust(first), *map(str.rjust, cells, others), sep="  ")
 
 
 def save_plot(
-    path: Path, steps: Sequence[int], curves: Mapping[str, Sequence[Sequence[float]]], **axes: Any
+    path: Path, steps: Sequence[float], curves: Mapping[str, Sequence[Sequence[float]]], **axes: Any
 ) -> None:
-    """Saves learning curves.
-
-    Args:
-        path: Where to. Its suffix is one of `PLOT_FORMATS`.
-        steps: The x values of every curve.
-        curves: By label, a curve for each seed. They are drawn as thin lines, and their mean as a
-            thick one.
-        **axes: Properties of the axes, such as `title`, `ylabel` and `yscale`.
-    """
+    """Saves learning curves. By label there is a curve for each seed, drawn as a thin line, and
+    their mean as a thick one."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     plot = figure.add_subplot(**axes)
     for number, (label, per_seed) in enumerate(curves.items()):

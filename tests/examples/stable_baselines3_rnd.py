@@ -1,13 +1,10 @@
 """Random Network Distillation in Stable-Baselines3's PPO, as a callback.
 
-The task is Gymnasium's FrozenLake, 8x8 and not slippery. The only reward lies at the goal, 14 steps
-away, and an episode ends after 16. Random walks get there in 3 of a million episodes, so PPO alone
-has nothing to learn from. With Random Network Distillation (Burda et al., 2018,
-https://arxiv.org/abs/1810.12894) the agent is also rewarded for reaching what a network cannot
-predict yet, which leads it on to where it has seldom been.
+The task is that of `ppo_curiosity.py`, from which PPO alone learns nothing. With Random Network
+Distillation (Burda et al., 2018, https://arxiv.org/abs/1810.12894) the agent is also rewarded for
+reaching what a network cannot predict yet, which leads it on to where it has seldom been.
 
     python tests/examples/stable_baselines3_rnd.py
-    python tests/examples/stable_baselines3_rnd.py --seeds 5 6 --steps 60000 --plot curves.pdf
 
 This example needs the extra sb3: pip install -e '.[sb3]'
 
@@ -20,13 +17,9 @@ Like the paper, it divides the intrinsic rewards by the running standard deviati
 discounted sums. Unlike in the paper, one critic serves both kinds of rewards, since SB3's PPO has
 one. So the returns of both end with an episode. Observations are not normalised, since they are
 one-hot.
-
-The success rate is that of the last 100 episodes of training, in which actions are sampled. The
-same seed gives the same numbers on the same machine, whichever other seeds run.
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +37,11 @@ try:
     from self_supervised_loss import Learner
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from examples.shared import parse_options, print_table, progress_bar, save_plot
+    from examples.shared import History, Progress, make_parser, report_success
     from modules.rnd import RND
 except ModuleNotFoundError as error:
     remedy = "This example needs the extra sb3: pip install -e '.[sb3]'"
     raise ModuleNotFoundError(f"The package {error.name} is missing. {remedy}") from None
-
-ARMS = {"with RND": True, "without RND": False}
 
 
 class RNDCallback(BaseCallback):
@@ -118,23 +109,20 @@ class RNDCallback(BaseCallback):
                 self.optimizer.step()
 
 
-class Progress(KVWriter):
-    """Keeps what SB3's logger would print as tables, and shows some of it in a progress bar."""
+class ProgressWriter(KVWriter):
+    """Shows in a progress bar some of what SB3's logger would print as tables."""
 
-    def __init__(self, bar: Any) -> None:
-        self.bar = bar
-        self.history: list[dict[str, Any]] = []
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
 
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
     ) -> None:
-        self.history.append({**key_values})
         # The one reward, of 1, lies at the goal.
-        shown = f"success {key_values['rollout/ep_rew_mean']:.0%}"
+        figures = {"success": key_values["rollout/ep_rew_mean"]}
         if "rnd/predictor_loss" in key_values:
-            shown += f", predictor loss {key_values['rnd/predictor_loss']:.2g}"
-        self.bar.set_postfix_str(shown, refresh=False)
-        self.bar.update(step - self.bar.n)
+            figures["predictor_loss"] = key_values["rnd/predictor_loss"]
+        self.progress.show(step, **figures)
 
 
 def make_model(seed: int) -> PPO:
@@ -164,49 +152,27 @@ def make_model(seed: int) -> PPO:
     return model
 
 
-def train(seed: int, num_steps: int, *, with_rnd: bool) -> tuple[PPO, list[dict[str, Any]]]:
-    """Trains PPO from scratch, and returns it with what was logged after each rollout."""
+def train(seed: int, num_steps: int, *, with_rnd: bool = True) -> History:
+    """Trains PPO from scratch."""
     model = make_model(seed)  # seeds torch too, and with it the weights of RND
     callback = RNDCallback(RND(obs_size=model.observation_space.shape[0])) if with_rnd else None
-    rollout_size = model.n_envs * model.n_steps
-    num_steps = -(-num_steps // rollout_size) * rollout_size
-    description = f"seed {seed} {'with' if with_rnd else 'without'} RND"
-    with progress_bar(num_steps, description) as bar:
-        progress = Progress(bar)
-        model.set_logger(Logger(folder=None, output_formats=[progress]))
-        model.learn(num_steps, callback)
+    progress = Progress(num_steps, f"seed {seed} {'with' if with_rnd else 'without'} RND")
+    model.set_logger(Logger(folder=None, output_formats=[ProgressWriter(progress)]))
+    model.learn(num_steps, callback)
     model.env.close()
-    return model, progress.history
+    return progress.history
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Trains with and without RND, and prints a table."""
-    options = parse_options(__doc__, num_seeds=5, num_steps=40_000, argv=argv)
-
+    options = make_parser(__doc__, num_seeds=5, num_steps=40_960).parse_args()
     # The networks are so small that more threads only wait for each other.
     torch.set_num_threads(1)
-    rows: list[list[str]] = []
-    curves: dict[str, list[list[float]]] = {arm: [] for arm in ARMS}
+    histories: dict[str, list[History]] = {"with RND": [], "without RND": []}
     for seed in options.seeds:
-        histories = [train(seed, options.steps, with_rnd=with_rnd)[1] for with_rnd in ARMS.values()]
-        for arm, history in zip(ARMS, histories, strict=True):
-            curves[arm].append([metrics["rollout/ep_rew_mean"] for metrics in history])
-        success = (f"{curves[arm][-1][-1]:.0%}" for arm in ARMS)
-        rows.append([f"seed {seed}", *success, f"{histories[0][-1]['rnd/predictor_loss']:.2g}"])
-    solved = (
-        f"{sum(curve[-1] > 0.9 for curve in curves[arm])} of {len(options.seeds)}" for arm in ARMS
-    )
-    print_table(["success rate", *ARMS, "predictor loss"], [*rows, ["above 90%", *solved]])
-    if options.plot:
-        save_plot(
-            options.plot,
-            [metrics["time/total_timesteps"] for metrics in history],
-            curves,
-            title="Stable-Baselines3's PPO on FrozenLake 8x8",
-            xlabel="steps",
-            ylabel="success rate of the last 100 episodes",
-            ylim=(-0.02, 1.02),
-        )
+        histories["with RND"].append(train(seed, options.steps))
+        histories["without RND"].append(train(seed, options.steps, with_rnd=False))
+    report_success(options, histories, title="Stable-Baselines3's PPO on FrozenLake 8x8")
 
 
 if __name__ == "__main__":

@@ -42,11 +42,11 @@ def gradients(loss: torch.Tensor, module: nn.Module) -> list[torch.Tensor]:
 
 
 def test_a_short_training_teaches_the_policy_and_the_representation() -> None:
-    result = example.train(seed=3, num_steps=12 * example.STEPS_PER_ROLLOUT)
+    history = example.train(seed=3, num_steps=12 * example.STEPS_PER_ROLLOUT)
 
-    assert result.average_return > 200
-    assert result.loss_after < result.loss_before / 2
-    assert result.variance_after > result.variance_before
+    assert history["average_return"][-1] > 3 * history["average_return"][0]
+    assert history["prediction_loss"][-1] < history["prediction_loss"][0] / 2
+    assert history["latent_variance"][-1] > history["latent_variance"][0]
 
 
 def test_the_losses_are_those_of_torchrl_and_of_the_module(
@@ -71,13 +71,6 @@ def test_the_losses_are_those_of_torchrl_and_of_the_module(
     )
     torch.testing.assert_close(gradients(losses["policy"], policy), gradients(ppo_loss, policy))
     assert all(gradient.any() for gradient in gradients(losses["representation"], policy[0]))
-    assert learner.metrics.reduce() == {
-        "policy": {name: terms[name] for name in ("loss_objective", "loss_critic", "loss_entropy")},
-        "representation": {
-            "prediction_loss": losses["representation"],
-            "latent_variance": fwd_out["representation"]["latents"].var(dim=0).mean(),
-        },
-    }
 
 
 def test_a_transition_ends_where_the_episode_does() -> None:
@@ -92,14 +85,3 @@ def test_a_transition_ends_where_the_episode_does() -> None:
     )
     position, _, angle, _ = transitions["new_obs"][done].unbind(dim=-1)
     assert ((position.abs() > 2.4) | (angle.abs() > 0.2)).all()
-
-
-def test_the_average_return_is_that_of_the_first_episodes(modules: nn.ModuleDict) -> None:
-    policy = modules["policy"]
-    env = example.make_env(example.NUM_EVALUATION_EPISODES, seed=0 + example.NUM_ENVS)
-    with torch.no_grad(), example.set_exploration_type(example.ExplorationType.DETERMINISTIC):
-        steps = env.rollout(100, policy.get_policy_operator(), break_when_any_done=False)
-    lengths = [episodes.index(True) + 1 for episodes in steps["next", "done"].squeeze(-1).tolist()]
-
-    assert len(set(lengths)) > 1
-    assert example.evaluate_policy(policy, seed=0) == pytest.approx(sum(lengths) / len(lengths))

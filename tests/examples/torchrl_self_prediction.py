@@ -7,23 +7,20 @@ network: TorchRL's `ClipPPOLoss`, which is the learner's, and that of the repres
 This example needs the extra torchrl: pip install -e '.[torchrl]'
 
     python tests/examples/torchrl_self_prediction.py
-    python tests/examples/torchrl_self_prediction.py --seeds 0 1 --steps 60000 --plot curves.pdf
 
 Where to look: `as_batch` puts what each module learns from into one `TensorDict`. What the replay
 buffer samples of it goes through `compute_losses` as it is.
 
-The average return is that of 50 episodes after training, in which the policy takes its likeliest
-actions. The loss of the representation, and the variance of its latents, are those before and after
-training on 4,000 transitions of a random policy that were not trained on. A variance near 0 would
-mean that all observations look the same to the policy. The same seed gives the same numbers on the
-same machine, whichever other seeds run.
+The loss of the representation, and the variance of its latents, are those before and after training
+on 4,000 transitions of a random policy that were not trained on. A variance near 0 would mean that
+all observations look the same to the policy.
 """
 
+import math
 import sys
 from collections import deque
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 try:
     import gymnasium as gym
@@ -36,15 +33,7 @@ try:
     from torchrl import torchrl_logger
     from torchrl.collectors import Collector
     from torchrl.data import LazyTensorStorage, ReplayBuffer, SamplerWithoutReplacement
-    from torchrl.envs import (
-        Compose,
-        ExplorationType,
-        GymWrapper,
-        RewardScaling,
-        RewardSum,
-        TransformedEnv,
-        set_exploration_type,
-    )
+    from torchrl.envs import Compose, GymWrapper, RewardScaling, RewardSum, TransformedEnv
     from torchrl.modules import MLP, ActorValueOperator, ProbabilisticActor, ValueOperator
     from torchrl.objectives import ClipPPOLoss
     from torchrl.objectives.value import GAE
@@ -52,7 +41,7 @@ try:
     from self_supervised_loss import Learner
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from examples.shared import parse_options, print_table, progress_bar, save_plot
+    from examples.shared import History, Progress, make_parser, print_table, report
     from modules.self_prediction import SelfPrediction
 except ModuleNotFoundError as error:
     remedy = "This example needs the extra torchrl: pip install -e '.[torchrl]'"
@@ -65,21 +54,7 @@ NUM_EPOCHS = 10
 LEARNING_RATE = 1e-3
 LATENT_SIZE = 64
 NUM_HELD_OUT = 4_000
-NUM_EVALUATION_EPISODES = 50
 MAX_EPISODE_STEPS = 500
-
-
-class Result(NamedTuple):
-    """What came out of one training."""
-
-    seed: int
-    average_return: float
-    loss_before: float
-    loss_after: float
-    variance_before: float
-    variance_after: float
-    returns: list[float]
-    """Average returns of the last 20 episodes, after each rollout."""
 
 
 class PPOLearner(Learner[torch.Tensor]):
@@ -92,76 +67,66 @@ class PPOLearner(Learner[torch.Tensor]):
             policy.get_policy_head(), policy.get_value_head(), normalize_advantage=True
         )
 
-    def compute_loss_for_module(
-        self, *, module_id: str, batch: Any, fwd_out: Any, **kwargs: Any
-    ) -> torch.Tensor:
+    def compute_loss_for_module(self, *, batch: Any, fwd_out: Any, **kwargs: Any) -> torch.Tensor:
         """Adds up the losses of the heads on the latents in `fwd_out`. It is a `TensorDict`, as
         `batch` is."""
         # The latents in the batch are those of the policy that collected it.
         terms = self.ppo_loss(batch.copy().update(fwd_out))
-        losses = {name: terms[name] for name in ("loss_objective", "loss_critic", "loss_entropy")}
-        self.metrics.log_dict(losses, key=module_id)
-        return torch.stack([*losses.values()]).sum()
+        return terms["loss_objective"] + terms["loss_critic"] + terms["loss_entropy"]
 
 
-def train(seed: int, num_steps: int) -> Result:
+def train(seed: int, num_steps: int) -> History:
     """Trains a new policy and a new representation."""
     torch.manual_seed(seed)
     modules = make_modules()
+    policy = modules["policy"]
     env = make_env(NUM_ENVS, seed)
-    held_out = as_batch(env.rollout(NUM_HELD_OUT // NUM_ENVS, break_when_any_done=False))
-    learner = PPOLearner(module=modules)
-    optimizer = torch.optim.Adam(modules.parameters(), lr=LEARNING_RATE)
-    before = evaluate_representation(modules, held_out)
-
-    num_rollouts = -(-num_steps // STEPS_PER_ROLLOUT)
+    random_rollout = env.rollout(NUM_HELD_OUT // NUM_ENVS, break_when_any_done=False)
+    num_rollouts = math.ceil(num_steps / STEPS_PER_ROLLOUT)
     collector = Collector(
         env,
-        modules["policy"].get_policy_operator(),
+        policy.get_policy_operator(),
         frames_per_batch=STEPS_PER_ROLLOUT,
         total_frames=num_rollouts * STEPS_PER_ROLLOUT,
         auto_register_policy_transforms=False,
     )
-    gae = GAE(gamma=0.99, lmbda=0.95, value_network=modules["policy"].get_value_operator())
+    gae = GAE(gamma=0.99, lmbda=0.95, value_network=policy.get_value_operator())
     buffer = ReplayBuffer(
         storage=LazyTensorStorage(STEPS_PER_ROLLOUT),
         sampler=SamplerWithoutReplacement(),
         batch_size=BATCH_SIZE,
     )
-    last_returns: deque[float] = deque(maxlen=20)
-    returns: list[float] = []
-    with progress_bar(collector.total_frames, f"seed {seed}") as progress:
-        for rollout in collector:
-            with torch.no_grad():
-                gae(rollout)
-            buffer.extend(as_batch(rollout))
-            for _ in range(NUM_EPOCHS):
-                for batch in buffer:
-                    losses = learner.compute_losses(fwd_out=forward(modules, batch), batch=batch)
-                    optimizer.zero_grad()
-                    torch.autograd.backward([*losses.values()])
-                    optimizer.step()
-                    modules["representation"].update_target()
+    learner = PPOLearner(module=modules)
+    optimizer = torch.optim.Adam(modules.parameters(), lr=LEARNING_RATE)
+    progress = Progress(collector.total_frames, f"seed {seed}")
+    returns: deque[float] = deque(maxlen=20)
 
-            last_returns.extend(rollout["next", "episode_reward"][rollout["next", "done"]].tolist())
-            returns.append(sum(last_returns) / len(last_returns))
-            loss = learner.metrics.reduce()["representation"]["prediction_loss"]
-            progress.set_postfix_str(
-                f"return {returns[-1]:.0f}, prediction loss {loss:.2g}", refresh=False
-            )
-            progress.update(STEPS_PER_ROLLOUT)
+    def show(steps: int, rollout: TensorDict) -> None:
+        returns.extend(rollout["next", "episode_reward"][rollout["next", "done"]].tolist())
+        representation = evaluate_representation(modules, as_batch(random_rollout))
+        progress.show(steps, average_return=sum(returns) / len(returns), **representation)
+
+    show(0, random_rollout)
+    for number, rollout in enumerate(collector, start=1):
+        with torch.no_grad():
+            gae(rollout)
+        buffer.extend(as_batch(rollout))
+        train_on(buffer, learner, optimizer)
+        show(number * STEPS_PER_ROLLOUT, rollout)
     collector.shutdown()
+    return progress.history
 
-    after = evaluate_representation(modules, held_out)
-    return Result(
-        seed=seed,
-        average_return=evaluate_policy(modules["policy"], seed),
-        loss_before=float(before["prediction_loss"]),
-        loss_after=float(after["prediction_loss"]),
-        variance_before=float(before["latent_variance"]),
-        variance_after=float(after["latent_variance"]),
-        returns=returns,
-    )
+
+def train_on(buffer: ReplayBuffer, learner: PPOLearner, optimizer: torch.optim.Optimizer) -> None:
+    """Trains both modules on a rollout, in minibatches."""
+    modules = learner.module
+    for _ in range(NUM_EPOCHS):
+        for batch in buffer:
+            losses = learner.compute_losses(fwd_out=forward(modules, batch), batch=batch)
+            optimizer.zero_grad()
+            torch.autograd.backward([*losses.values()])
+            optimizer.step()
+            modules["representation"].update_target()
 
 
 def make_env(num_envs: int, seed: int) -> TransformedEnv:
@@ -227,63 +192,44 @@ def forward(modules: nn.ModuleDict, batch: TensorDict) -> dict[str, Any]:
     }
 
 
-def evaluate_policy(policy: ActorValueOperator, seed: int) -> float:
-    """Returns the average return of an episode in each of many environments."""
-    # The environments of the training had the seeds before.
-    env = make_env(NUM_EVALUATION_EPISODES, seed + NUM_ENVS)
-    with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
-        steps = env.rollout(
-            MAX_EPISODE_STEPS, policy.get_policy_operator(), break_when_any_done=False
-        )
-    env.close()
-    # Where an episode ends early, others follow. Only the first one counts.
-    first_ends = steps["next", "done"].int().argmax(dim=1, keepdim=True)
-    return steps["next", "episode_reward"].gather(1, first_ends).mean().item()
-
-
 @torch.no_grad()
-def evaluate_representation(modules: nn.ModuleDict, batch: TensorDict) -> dict[str, torch.Tensor]:
+def evaluate_representation(modules: nn.ModuleDict, batch: TensorDict) -> dict[str, float]:
     """Returns what the representation logs on a batch."""
     learner = Learner[torch.Tensor](module=modules)
     fwd_out = {"representation": modules["representation"](batch["representation"])}
     learner.compute_losses(fwd_out=fwd_out, batch=batch)
-    return learner.metrics.reduce()["representation"]
+    logged = learner.metrics.reduce()["representation"]
+    return {name: float(value) for name, value in logged.items()}
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Trains, and prints a table."""
-    options = parse_options(__doc__, num_seeds=3, num_steps=40_000, argv=argv)
-
+    options = make_parser(__doc__, num_seeds=3, num_steps=40_000).parse_args()
     # The networks are so small that more threads only wait for each other.
     torch.set_num_threads(1)
     torchrl_logger.setLevel("WARNING")  # else it writes into the progress bars
-    results = [train(seed, options.steps) for seed in options.seeds]
+    histories = [train(seed, options.steps) for seed in options.seeds]
 
-    rows = [
-        [f"{seed}", f"{average_return:.0f}", *(f"{value:.4f}" for value in representation)]
-        for seed, average_return, *representation, _ in results
-    ]
-    print_table(
-        [
-            "seed",
-            "average return",
-            "loss before",
-            "loss after",
-            "variance before",
-            "variance after",
-        ],
-        rows,
+    report(
+        options,
+        histories[0]["steps"],
+        {
+            "PPO and self-prediction on one encoder": [
+                history["average_return"] for history in histories
+            ]
+        },
+        number_format=".0f",
+        title="TorchRL's PPO on CartPole",
+        xlabel="steps",
+        ylabel="average return of the last 20 episodes",
+        ylim=(0, 1.04 * MAX_EPISODE_STEPS),
     )
-    if options.plot:
-        save_plot(
-            options.plot,
-            [STEPS_PER_ROLLOUT * (rollout + 1) for rollout in range(len(results[0].returns))],
-            {"PPO and self-prediction on one encoder": [result.returns for result in results]},
-            title="TorchRL's PPO on CartPole",
-            xlabel="steps",
-            ylabel="average return of the last 20 episodes",
-            ylim=(0, 1.04 * MAX_EPISODE_STEPS),
-        )
+    rows: list[list[str]] = []
+    for seed, history in zip(options.seeds, histories, strict=True):
+        loss, variance = history["prediction_loss"], history["latent_variance"]
+        figures = [loss[0], loss[-1], variance[0], variance[-1]]
+        rows.append([f"{seed}", *(f"{figure:.4f}" for figure in figures)])
+    print_table(["seed", "loss before", "loss after", "variance before", "variance after"], rows)
 
 
 if __name__ == "__main__":

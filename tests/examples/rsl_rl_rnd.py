@@ -9,7 +9,7 @@ predict yet.
 
     python tests/examples/rsl_rl_rnd.py
 
-This example needs the extra rsl_rl: pip install -e '.[rsl_rl]'
+This example needs the extra rsl-rl: pip install -e '.[rsl-rl]'
 
 Where to look: `RNDExtension` is all that stands between rsl_rl and the module
 (`tests/modules/rnd.py`), which knows nothing of rsl_rl. The PPO of rsl_rl asks its attribute `rnd`
@@ -43,7 +43,7 @@ try:
     from examples.shared import History, Progress, make_parser, report_success
     from modules.rnd import RND
 except ModuleNotFoundError as error:
-    remedy = "This example needs the extra rsl_rl: pip install -e '.[rsl_rl]'"
+    remedy = "This example needs the extra rsl-rl: pip install -e '.[rsl-rl]'"
     raise ModuleNotFoundError(f"The package {error.name} is missing. {remedy}") from None
 
 SIZE = 10

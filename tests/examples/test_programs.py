@@ -20,7 +20,7 @@ PROGRAMS = {
     "jax_world_model": ("jax", "flax"),
     "ppo_curiosity": ("examples", "gymnasium"),
     "rllib_curiosity": ("rllib", "ray"),
-    "rsl_rl_rnd": ("rsl_rl", "rsl_rl.env"),
+    "rsl_rl_rnd": ("rsl-rl", "rsl_rl.env"),
     "stable_baselines3_rnd": ("sb3", "stable_baselines3"),
     "tianshou_curiosity": ("tianshou", "tianshou.algorithm"),
     "torchrl_self_prediction": ("torchrl", "tensordict"),

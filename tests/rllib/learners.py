@@ -3,6 +3,10 @@
 import gymnasium as gym
 import torch
 from modules.rnd_rl_module import RNDRLModule
+from ray.rllib.algorithms.cql import CQLConfig
+from ray.rllib.algorithms.iql import IQLConfig
+from ray.rllib.algorithms.sac import SACConfig
+from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
@@ -10,6 +14,7 @@ from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 
 from self_supervised_loss.rllib import AuxiliaryModules
 
+SAC_FAMILY = [SACConfig, TQCConfig, IQLConfig, CQLConfig]
 SPACES = {
     "observation_space": gym.spaces.Box(-1, 1, (3,)),
     "action_space": gym.spaces.Box(-1, 1, (1,)),

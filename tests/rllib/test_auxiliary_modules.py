@@ -5,45 +5,47 @@ import torch
 from modules.rnd_rl_module import RNDRLModule
 from ray.actor import _modify_class
 from ray.rllib.algorithms.cql import CQLConfig
-from ray.rllib.algorithms.iql import IQLConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.algorithms.sac import SACConfig
-from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.offline.offline_evaluation_runner import OfflineEvaluationRunner
 from ray.train._internal.worker_group import create_executable_class
 from torch import distributed, nn
 
-from rllib.learners import auxiliary_spec, built, update
+from rllib.learners import SAC_FAMILY, auxiliary_spec, built, update
 from self_supervised_loss.rllib import AuxiliaryModules, AuxiliaryModulesOffline
 
-CRITICS = [SACConfig, TQCConfig, IQLConfig, CQLConfig]
+POLICIES = ("p0", "p1")
 
 every_algorithm = pytest.mark.parametrize("config_class", [PPOConfig, SACConfig])
-every_critic = pytest.mark.parametrize("config_class", CRITICS)
 pytestmark = pytest.mark.filterwarnings("ignore:Using a target size:UserWarning")  # RLlib's TQC
 
 
-def weights(learner, module_id="rnd"):
-    module = learner.module[module_id].unwrapped()
-    return [param.detach().clone() for param in module.parameters() if param.requires_grad]
-
-
 def is_trained(learner, module_id="rnd", policies=(DEFAULT_MODULE_ID,)):
-    before = weights(learner, module_id)
+    module = learner.module[module_id].unwrapped()
+    params = [param for param in module.parameters() if param.requires_grad]
+    before = [param.detach().clone() for param in params]
     update(learner, policies)
-    return not all(map(torch.equal, before, weights(learner, module_id)))
+    changed = {not torch.equal(old, new) for old, new in zip(before, params, strict=True)}
+    assert len(changed) == 1  # all parameters, or none
+    return changed.pop()
 
 
-def two_policies(config, **settings):
+def with_policies(config, *policies, **settings):
     return config.multi_agent(
-        policies={"p0", "p1"}, policy_mapping_fn=lambda agent_id, episode: agent_id, **settings
+        policies={*policies}, policy_mapping_fn=lambda agent_id, episode: agent_id, **settings
     )
 
 
-class LearnsFromP1(AuxiliaryModules):
+class KeepsBatch(AuxiliaryModules):
+    def compute_losses(self, *, fwd_out, batch):
+        self.batch = batch
+        return super().compute_losses(fwd_out=fwd_out, batch=batch)
+
+
+class LearnsFromP1(KeepsBatch):
     def data_for_module(self, module_id, batch):
         return batch["p1"]
 
@@ -72,15 +74,10 @@ def test_classes_that_ray_derives_from_a_learner_pass():
 
 @every_algorithm
 def test_a_list_of_policies_to_train_says_nothing_of_auxiliary_modules(config_class):
-    config = two_policies(config_class(), policies_to_train=["p0"])
-    learner = built(config, {"rnd": auxiliary_spec()}, LearnsFromP0, policies=("p0", "p1"))
-    assert is_trained(learner, policies=("p0", "p1"))
-    assert not is_trained(learner, "p1", policies=("p0", "p1"))
-
-
-class LearnsFromP0(AuxiliaryModules):
-    def data_for_module(self, module_id, batch):
-        return batch["p0"]
+    config = with_policies(config_class(), *POLICIES, policies_to_train=["p1"])
+    learner = built(config, {"rnd": auxiliary_spec()}, LearnsFromP1, POLICIES)
+    assert is_trained(learner, policies=POLICIES)
+    assert not is_trained(learner, "p0", policies=POLICIES)
 
 
 @every_algorithm
@@ -94,8 +91,23 @@ def test_a_function_decides_about_all_modules(config_class, decision):
 
 @every_algorithm
 def test_a_module_that_is_listed_among_the_policies_too_is_trained(config_class):
-    config = listing_as_policy(config_class(), "rnd")
+    config = with_policies(config_class(), DEFAULT_MODULE_ID, "rnd")
     assert is_trained(built(config, {"rnd": auxiliary_spec()}))
+
+
+class CanAct(RNDRLModule):
+    def _forward(self, batch, **kwargs):
+        return super()._forward_train(batch, **kwargs)
+
+
+def test_a_module_that_could_act_is_trained():
+    assert is_trained(built(PPOConfig(), {"rnd": auxiliary_spec(CanAct)}))
+
+
+def test_a_module_that_could_act_and_is_listed_among_the_policies_is_refused():
+    config = with_policies(PPOConfig(), DEFAULT_MODULE_ID, "rnd")
+    with pytest.raises(ValueError, match=r"'rnd' \(CanAct\) is learner_only, but"):
+        built(config, {"rnd": auxiliary_spec(CanAct)})
 
 
 @every_algorithm
@@ -103,22 +115,6 @@ def test_a_module_that_is_added_later_is_trained(config_class):
     learner = built(config_class(), {})
     learner.add_module(module_id="rnd", module_spec=auxiliary_spec())
     assert is_trained(learner)
-
-
-class WithGenericForward(RNDRLModule):
-    def _forward(self, batch, **kwargs):
-        return super()._forward_train(batch, **kwargs)
-
-
-def test_where_a_module_could_be_taken_for_a_policy_it_is_refused():
-    config = listing_as_policy(PPOConfig(), "rnd")
-    with pytest.raises(ValueError, match=r"'rnd' \(WithGenericForward\) is learner_only, but"):
-        built(config, {"rnd": auxiliary_spec(WithGenericForward)})
-
-
-def listing_as_policy(config, module_id):
-    policies = {DEFAULT_MODULE_ID, module_id}
-    return config.multi_agent(policies=policies, policy_mapping_fn=lambda *_, **__: None)
 
 
 def test_a_module_that_has_the_method_without_the_api_is_refused():
@@ -149,12 +145,6 @@ class Scribbler(RNDRLModule):
         return super()._forward_train(batch, **kwargs)
 
 
-class KeepsBatch(AuxiliaryModules):
-    def compute_losses(self, *, fwd_out, batch):
-        self.batch = batch
-        return super().compute_losses(fwd_out=fwd_out, batch=batch)
-
-
 @every_algorithm
 def test_a_module_gets_a_copy_of_the_dict_of_its_policy(config_class):
     learner = built(config_class(), {"rnd": auxiliary_spec(Scribbler)}, KeepsBatch)
@@ -164,36 +154,36 @@ def test_a_module_gets_a_copy_of_the_dict_of_its_policy(config_class):
     assert of_policy["obs"].all() and "mine" not in of_policy
 
 
+def test_a_module_that_comes_with_data_of_its_own_keeps_them():
+    learner = built(PPOConfig(), {"rnd": auxiliary_spec(Scribbler)}, KeepsBatch)
+    update(learner, (DEFAULT_MODULE_ID, "rnd"))
+    assert learner.module["rnd"].batch["new_obs"] is learner.batch["rnd"]["new_obs"]
+
+
 def test_a_single_policy_of_any_name_is_found():
-    config = PPOConfig().multi_agent(
-        policies={"p0"}, policy_mapping_fn=lambda agent_id, episode: "p0"
-    )
-    assert is_trained(built(config, {"rnd": auxiliary_spec()}, policies=("p0",)), policies=("p0",))
+    config = with_policies(PPOConfig(), "p0")
+    assert is_trained(built(config, {"rnd": auxiliary_spec()}, policies=["p0"]), policies=["p0"])
 
 
 def test_with_several_policies_an_error_asks_for_the_data():
+    config = with_policies(PPOConfig(), *POLICIES)
     with pytest.raises(
         ValueError, match=r"'rnd' could learn from each of.*LearnerOfTest\.data_for_"
     ):
-        built(two_policies(PPOConfig()), {"rnd": auxiliary_spec()}, policies=("p0", "p1"))
+        built(config, {"rnd": auxiliary_spec()}, policies=POLICIES)
 
 
 def test_with_several_policies_an_override_says_what_a_module_learns_from():
-    class KeepsChoice(LearnsFromP1):
-        def compute_losses(self, *, fwd_out, batch):
-            self.chosen = self.data_for_module("rnd", batch) is batch["p1"]
-            return super().compute_losses(fwd_out=fwd_out, batch=batch)
-
-    config = two_policies(PPOConfig())
-    learner = built(config, {"rnd": auxiliary_spec()}, KeepsChoice, policies=("p0", "p1"))
-    assert is_trained(learner, policies=("p0", "p1"))
-    assert learner.chosen
+    config = with_policies(PPOConfig(), *POLICIES)
+    learner = built(config, {"rnd": auxiliary_spec(Scribbler)}, LearnsFromP1, POLICIES)
+    update(learner, POLICIES)
+    assert learner.module["rnd"].batch["new_obs"] is learner.batch["p1"]["new_obs"]
 
 
 # Their optimizers
 
 
-@every_critic
+@pytest.mark.parametrize("config_class", SAC_FAMILY)
 def test_the_learning_rate_is_the_modules_own_or_else_that_of_the_critic(config_class):
     config = config_class().training(lr=None, critic_lr=0.01)
     config.rl_module(algorithm_config_overrides_per_module={"fast": config_class.overrides(lr=0.1)})
@@ -201,6 +191,7 @@ def test_the_learning_rate_is_the_modules_own_or_else_that_of_the_critic(config_
     for module_id, lr in (("rnd", 0.01), ("fast", 0.1)):
         assert learner.get_optimizer(module_id).param_groups[0]["lr"] == lr
         assert is_trained(learner, module_id)
+    assert learner.config.lr is None
 
 
 class Frozen(RNDRLModule):
@@ -209,7 +200,7 @@ class Frozen(RNDRLModule):
         self.requires_grad_(False)
 
 
-@pytest.mark.parametrize("config_class", [PPOConfig, *CRITICS])
+@pytest.mark.parametrize("config_class", [PPOConfig, *SAC_FAMILY])
 def test_a_module_with_all_parameters_frozen_is_computed_and_stays_as_it_was(config_class):
     config = config_class().training(lr=None) if config_class is CQLConfig else config_class()
     learner = built(config, {"rnd": auxiliary_spec(Frozen)})
@@ -225,6 +216,9 @@ class OfPoliciesAlone:
 
 
 class GivesNone(OfPoliciesAlone, AuxiliaryModules): ...
+
+
+class BehindTheMixIn(AuxiliaryModules, OfPoliciesAlone): ...
 
 
 no_optimizer = pytest.raises(
@@ -244,12 +238,10 @@ def test_a_module_that_gets_no_optimizer_later_is_refused():
 
 
 def test_a_learner_behind_the_mix_in_may_configure_optimizers_for_policies_alone():
-    class PPOLearner(AuxiliaryModules, OfPoliciesAlone): ...
-
-    assert is_trained(built(PPOConfig(), {"rnd": auxiliary_spec()}, PPOLearner))
+    assert is_trained(built(PPOConfig(), {"rnd": auxiliary_spec()}, BehindTheMixIn))
 
 
-# Several learners
+# Several learners, whose modules are in DDP
 
 
 @pytest.fixture
@@ -265,6 +257,10 @@ class WithUnused(RNDRLModule):
         self.unused = nn.Linear(1, 1)
 
 
+def test_a_parameter_that_the_loss_does_not_use_is_let_be_on_one_learner():
+    assert "total_loss" in update(built(PPOConfig(), {"rnd": auxiliary_spec(WithUnused)}))["rnd"]
+
+
 @pytest.mark.usefixtures("process_group")
 @every_algorithm
 def test_a_parameter_that_the_loss_does_not_use_is_named_on_several_learners(config_class):
@@ -277,8 +273,10 @@ def test_a_parameter_that_the_loss_does_not_use_is_named_on_several_learners(con
 
 @pytest.mark.usefixtures("process_group")
 def test_a_module_without_unused_parameters_is_trained_on_several_learners():
-    learner = built(PPOConfig().learners(num_learners=2), {"rnd": auxiliary_spec()})
-    module = learner.module["rnd"].unwrapped()
-    before = [parameter.detach().clone() for parameter in module.predictor_net.parameters()]
-    update(learner)
-    assert not any(map(torch.equal, before, module.predictor_net.parameters()))
+    assert is_trained(built(PPOConfig().learners(num_learners=2), {"rnd": auxiliary_spec()}))
+
+
+@pytest.mark.usefixtures("process_group")
+def test_several_learners_refuse_a_module_with_all_parameters_frozen():
+    with pytest.raises(RuntimeError, match="doesn't have any parameter that requires"):
+        built(PPOConfig().learners(num_learners=2), {"rnd": auxiliary_spec(Frozen)})

@@ -10,15 +10,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import torch
 from ray.rllib.algorithms.cql import CQLConfig
-from ray.rllib.algorithms.iql import IQLConfig
-from ray.rllib.algorithms.sac import SACConfig
-from ray.rllib.algorithms.tqc import TQCConfig
 from torch import distributed
 
-from rllib.learners import auxiliary_spec, built, update
+from rllib.learners import SAC_FAMILY, auxiliary_spec, built, update
 from self_supervised_loss.rllib import AuxiliaryModules
 
-POLICIES = {"p0", "p1"}
+POLICIES = ("p0", "p1")
 
 
 class LearnsFromFirst(AuxiliaryModules):
@@ -41,15 +38,14 @@ def differing(learner):
 if __name__ == "__main__":
     rendezvous, rank = sys.argv[1], int(sys.argv[2])
     distributed.init_process_group("gloo", f"file://{rendezvous}", rank=rank, world_size=2)
-    for config in (SACConfig(), TQCConfig(), IQLConfig(), CQLConfig()):
-        config.learners(num_learners=2).debugging(seed=0).multi_agent(
-            policies=POLICIES, policy_mapping_fn=lambda agent_id, episode: "p0"
-        )
+    for config_class in SAC_FAMILY:
+        config = config_class().learners(num_learners=2).debugging(seed=0)
+        config.multi_agent(policies={*POLICIES}, policy_mapping_fn=lambda *_, **__: "p0")
         specs = {"rnd": auxiliary_spec(), "other_rnd": auxiliary_spec()}
-        learner = built(config, specs, LearnsFromFirst, ("p0", "p1"))
+        learner = built(config, specs, LearnsFromFirst, POLICIES)
         torch.manual_seed(rank)  # each learner has data of its own
         for _ in range(3):
-            update(learner, ("p0", "p1"))
+            update(learner, POLICIES)
         # RLlib's CQL reads the gradients of its policies before they have been averaged.
-        assert differing(learner) == (POLICIES if isinstance(config, CQLConfig) else set())
+        assert differing(learner) == ({*POLICIES} if config_class is CQLConfig else set())
     distributed.destroy_process_group()

@@ -1,61 +1,168 @@
-"""In each of RLlib's algorithms, an auxiliary module learns as it would with our `Learner`."""
+"""In each of RLlib's algorithms, auxiliary modules learn as they would with our `Learner`."""
 
 import math
 
+import gymnasium as gym
 import pytest
 import torch
-from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
+from modules.rnd_rl_module import RNDRLModule
+from ray import tune
+from ray.rllib.algorithms.bc import BCConfig
+from ray.rllib.algorithms.dqn import DQNConfig
+from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.offline.offline_evaluation_runner import OfflineEvaluationRunner
 
-from rllib.cluster.algorithms import (
+from rllib.cluster.training import (
     OFFLINE,
     ONLINE,
-    algorithm_config,
-    equal_weights,
-    train_until_compared,
+    WARNINGS_OF_RAY,
+    running,
+    tiny_config,
+    train_until_logged,
+    weights_on_learners,
 )
-from rllib.cluster.training import WARNINGS_OF_RAY, running
+from rllib.learners import SAC_FAMILY
+from self_supervised_loss import Learner
+from self_supervised_loss.rllib import AuxiliaryModules, AuxiliaryModulesOffline, add_next_obs
+
+WITH_NEXT_OBS = [DQNConfig, *SAC_FAMILY]
+AUXILIARY = ("rnd", "other_rnd")
 
 pytestmark = [
     *WARNINGS_OF_RAY,
     pytest.mark.usefixtures("cluster"),
-    pytest.mark.filterwarnings(
-        "ignore:Using a target size:UserWarning"
-    ),  # in the loss of RLlib's TQC
+    pytest.mark.filterwarnings("ignore:Using a target size:UserWarning"),  # RLlib's TQC
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "num_learners"),
-    [
-        *((name, 2) for name in (*ONLINE, *OFFLINE)),
-        ("PPO", 0),
-        ("IMPALA", 0),
-        ("SAC", 0),
-        ("BC", 0),
-    ],
-)
-def test_auxiliary_modules_learn_and_learners_stay_equal(name, num_learners, recorded):
-    config = algorithm_config(name, num_learners=num_learners, recorded=recorded)
+@pytest.fixture(scope="module")
+def recorded(cluster, tmp_path_factory):
+    """Whole episodes, recorded by RLlib with `msgpack-numpy`, of policies that learnt nothing."""
+    directory = tmp_path_factory.mktemp("recorded")
+    for env in ("CartPole-v1", "Pendulum-v1"):
+        config = PPOConfig().environment(env).env_runners(num_env_runners=0)
+        config.env_runners(batch_mode="complete_episodes", rollout_fragment_length=400)
+        config.offline_data(output=str(directory / env), output_write_episodes=True)
+        with running(config.build_algo()) as algorithm:
+            algorithm.env_runner.sample()
+    return directory
+
+
+def compared_config(config_class, recorded):
+    """Returns a configuration whose learner compares two auxiliary modules with our `Learner`."""
+    config = tiny_config(config_class, dict.fromkeys(AUXILIARY, RNDRLModule))
+    learner_class = config.get_default_learner_class()
+    config.learners(
+        learner_class=type("ComparedLearner", (Compared, AuxiliaryModules, learner_class), {}),
+        learner_connector=None if config_class in WITH_NEXT_OBS else add_next_obs,
+    )
+    env = "Pendulum-v1" if config_class in SAC_FAMILY else "CartPole-v1"
+    config.environment(env)
+    if config_class in OFFLINE:
+        spaces = gym.make(env)
+        config.environment(
+            observation_space=spaces.observation_space, action_space=spaces.action_space
+        )
+        config.offline_data(
+            input_=[str(recorded / env)],
+            input_read_episodes=True,
+            dataset_num_iters_per_learner=2,
+            map_batches_kwargs={"concurrency": 1},
+        )
+    return config
+
+
+def losses_of_ours(rllib, batch):
+    """Returns the losses that our `Learner` computes for the auxiliary modules of RLlib's."""
+    modules = {module_id: rllib.module[module_id].unwrapped() for module_id in AUXILIARY}
+    data = {module_id: rllib.data_for_module(module_id, batch) for module_id in AUXILIARY}
+    fwd_out = {name: module.forward_train(data[name]) for name, module in modules.items()}
+    learner = Learner(module=modules, config=rllib.config)
+    return learner.compute_losses(fwd_out=fwd_out, batch=data)
+
+
+class Compared:
+    """Mixed into a learner of RLlib's: compares each minibatch with our `Learner`, bit by bit."""
+
+    def compute_losses(self, *, fwd_out, batch):
+        losses = super().compute_losses(fwd_out=fwd_out, batch=batch)
+        ours = losses_of_ours(self, batch)
+        self.num_different = sum(not torch.equal(losses[name], ours[name]) for name in AUXILIARY)
+        self.params = [
+            param
+            for module_id in AUXILIARY
+            for param in self.module[module_id].unwrapped().parameters()
+            if param.requires_grad
+        ]
+        self.our_gradients = torch.autograd.grad(sum(ours.values()), self.params)
+        return losses
+
+    def compute_gradients(self, loss_per_module, **kwargs):
+        gradients = super().compute_gradients(loss_per_module, **kwargs)
+        for param, ours in zip(self.params, self.our_gradients, strict=True):
+            if self.config.num_learners > 1:
+                ours = ours / self.config.num_learners
+                torch.distributed.all_reduce(ours)
+            self.num_different += not torch.equal(gradients[self.get_param_ref(param)], ours)
+        # Logged and not raised: IMPALA's algorithm would wait for a learner thread that has failed.
+        self.metrics.log_dict(
+            {"num_compared": 1, "num_different": self.num_different}, key="rnd", reduce="sum"
+        )
+        return gradients
+
+
+@pytest.mark.parametrize("config_class", [*ONLINE, *OFFLINE])
+def test_auxiliary_modules_learn_and_learners_stay_equal(config_class, recorded):
+    config = compared_config(config_class, recorded).learners(num_learners=2)
     with running(config.build_algo()) as algorithm:
         before = equal_weights(algorithm)
-        of_module = train_until_compared(algorithm)
+        learnt = train_until_logged(algorithm, "rnd", "num_compared")
         after = equal_weights(algorithm)
 
-    assert of_module["num_compared"] > of_module["num_different"] == 0
-    assert math.isfinite(of_module["total_loss"])
+    assert learnt["num_compared"] > learnt["num_different"] == 0
+    assert math.isfinite(learnt["total_loss"])
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {name for name in before if ".predictor_net." in name}
     assert before.keys() - changed == {name for name in before if ".target_net." in name} > set()
 
 
-def test_without_the_mix_in_ppo_trains_no_auxiliary_module_and_says_nothing():
-    config = algorithm_config("PPO").learners(learner_class=PPOTorchLearner)
-    with running(config.build_algo()) as algorithm:
-        before = equal_weights(algorithm)
-        learnt = algorithm.train()["learners"]
-        after = equal_weights(algorithm)
+def equal_weights(algorithm):
+    """Returns the weights of the auxiliary modules, as soon as all learners have the same."""
+    while True:
+        weights, other = weights_on_learners(algorithm, *AUXILIARY)
+        if all(torch.equal(other[name], weights[name]) for name in weights):
+            return weights
 
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    assert "total_loss" in learnt[DEFAULT_MODULE_ID]
-    assert "total_loss" not in learnt["rnd"]
+
+class ComparedRunner(AuxiliaryModulesOffline, OfflineEvaluationRunner):
+    def compute_eval_losses(self, *, fwd_out, batch):
+        losses = super().compute_eval_losses(fwd_out=fwd_out, batch=batch)
+        ours = losses_of_ours(self, batch)
+        assert all(torch.equal(losses[name], ours[name]) for name in AUXILIARY)
+        self.metrics.log_value(("rnd", "num_compared"), 1, reduce="sum")
+        return losses
+
+
+def test_offline_evaluation_evaluates_the_modules_too(recorded):
+    config = compared_config(BCConfig, recorded).evaluation(
+        offline_evaluation_interval=1,
+        offline_eval_batch_size_per_runner=32,
+        offline_eval_runner_class=ComparedRunner,
+    )
+    with running(config.build_algo()) as algorithm:
+        evaluated = algorithm.train()["evaluation"]["offline_eval_runners"]
+
+    assert evaluated["rnd"]["num_compared"] > 0
+    assert 0 < evaluated["rnd"]["total_eval_loss"] < float("inf")
+    assert "total_eval_loss" in evaluated[DEFAULT_MODULE_ID]
+
+
+def test_tune_trains_the_modules_too(recorded, tmp_path):
+    config = compared_config(PPOConfig, recorded)
+    run_config = tune.RunConfig(
+        stop={"training_iteration": 1}, storage_path=str(tmp_path), verbose=0
+    )
+    [result] = tune.Tuner(config.algo_class, param_space=config, run_config=run_config).fit()
+    assert not result.error
+    assert result.metrics["learners"]["rnd"]["num_compared"] > 0

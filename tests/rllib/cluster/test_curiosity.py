@@ -1,17 +1,16 @@
 """In an environment without rewards, a policy sees those of its curiosity module."""
 
 import gymnasium as gym
-import numpy as np
 import pytest
 import torch
 from modules.rnd_rl_module import RNDRLModule
-from ray.rllib.algorithms.appo.torch.appo_torch_learner import APPOTorchLearner
+from ray.rllib.algorithms.dqn import DQNConfig
+from ray.rllib.algorithms.impala import IMPALAConfig
 from ray.rllib.algorithms.impala.torch.impala_torch_learner import IMPALATorchLearner
+from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.algorithms.sac.torch.sac_torch_learner import SACTorchLearner
-from ray.rllib.algorithms.tqc.torch.tqc_torch_learner import TQCTorchLearner
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
-from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.examples.learners.classes.intrinsic_curiosity_learners import (
     ICM_MODULE_ID,
     DQNTorchLearnerWithCuriosity,
@@ -22,23 +21,38 @@ from ray.rllib.examples.rl_modules.classes.intrinsic_curiosity_model_rlm import 
     IntrinsicCuriosityModel,
 )
 
-from rllib.cluster.algorithms import ONLINE
-from rllib.cluster.training import WARNINGS_OF_RAY, all_learners, running
+from rllib.cluster.training import (
+    WARNINGS_OF_RAY,
+    running,
+    tiny_config,
+    train_until_logged,
+    weights_on_learners,
+)
 from self_supervised_loss.rllib import AuxiliaryModules
 
-pytestmark = [
-    *WARNINGS_OF_RAY,
-    pytest.mark.usefixtures("cluster"),
-    pytest.mark.filterwarnings("ignore:Using a target size:UserWarning"),  # RLlib's TQC
-]
+pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
 
 COEFFICIENT = 10.0
+
+
+class NoRewards(gym.RewardWrapper):
+    def __init__(self, config):
+        super().__init__(gym.make("CartPole-v1"))
+
+    def reward(self, reward):
+        return 0.0
 
 
 class WithCuriosity(AuxiliaryModules):
     def build(self):
         super().build()
         add_intrinsic_curiosity_connectors(self)
+
+
+class SACLearner(WithCuriosity, SACTorchLearner): ...
+
+
+class IMPALALearner(WithCuriosity, IMPALATorchLearner): ...
 
 
 class SeesRewards:
@@ -56,93 +70,44 @@ class SeesRewards:
         return super().compute_losses(fwd_out=fwd_out, batch=batch)
 
 
-class NoRewards(gym.Env):
-    observation_space, action_space = gym.spaces.Box(-1, 1, (3,)), gym.spaces.Box(-1, 1, (1,))
-
-    def __init__(self, config):
-        self.time = 0
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.time = 0
-        return self.observation(), {}
-
-    def step(self, action):
-        self.time += 1
-        return self.observation(), 0.0, self.time == 20, False, {}
-
-    def observation(self):
-        return self.np_random.uniform(-1, 1, 3).astype(np.float32)
-
-
-class NoRewardsDiscrete(NoRewards):
-    action_space = gym.spaces.Discrete(2)
-
-
-LEARNERS = {
-    "PPO": PPOTorchLearnerWithCuriosity,
-    "DQN": DQNTorchLearnerWithCuriosity,
-    "SAC": type("SACLearner", (WithCuriosity, SACTorchLearner), {}),
-    "TQC": type("TQCLearner", (WithCuriosity, TQCTorchLearner), {}),
-    "IMPALA": type("IMPALALearner", (WithCuriosity, IMPALATorchLearner), {}),
-    "APPO": type("APPOLearner", (WithCuriosity, APPOTorchLearner), {}),
-}
-
-
-def curiosity_config(name, *, module_class, env, num_learners=0):
-    specs = {
-        DEFAULT_MODULE_ID: RLModuleSpec(model_config=DefaultModelConfig(fcnet_hiddens=[16])),
-        ICM_MODULE_ID: RLModuleSpec(module_class=module_class, model_config={}, learner_only=True),
+def curiosity_config(config_class, learner_class, module_class=RNDRLModule):
+    settings = {
+        "intrinsic_reward_coeff": COEFFICIENT,
+        "forward_loss_weight": 0.2,  # of RLlib's own module
     }
     return (
-        ONLINE[name]
-        .copy(copy_frozen=False)
-        .environment(env)
-        .env_runners(num_env_runners=0)
+        tiny_config(config_class, {ICM_MODULE_ID: module_class})
+        .environment(NoRewards)
         .learners(
-            num_learners=num_learners,
-            learner_class=type("Learner", (SeesRewards, LEARNERS[name]), {}),
-            learner_config_dict={
-                "intrinsic_reward_coeff": COEFFICIENT,
-                "forward_loss_weight": 0.2,  # of RLlib's own module
-            },
+            learner_class=type("Learner", (SeesRewards, learner_class), {}),
+            learner_config_dict=settings,
         )
-        .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
-        .reporting(min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=0)
-        .debugging(seed=0)
     )
 
 
-def train_until_rewarded(algorithm):
-    while True:
-        learnt = algorithm.train().get("learners", {}).get(ICM_MODULE_ID, {})
-        if "reward" in learnt:
-            return learnt
-
-
-@pytest.mark.parametrize("name", LEARNERS)
-def test_the_policy_sees_the_intrinsic_rewards(name):
-    env = NoRewardsDiscrete if name == "DQN" else NoRewards
-    config = curiosity_config(name, module_class=RNDRLModule, env=env)
-    with running(config.build_algo()) as algorithm:
-        learnt = train_until_rewarded(algorithm)
+@pytest.mark.parametrize(
+    ("config_class", "learner_class"),
+    [
+        (DQNConfig, DQNTorchLearnerWithCuriosity),
+        (SACConfig, SACLearner),
+        (IMPALAConfig, IMPALALearner),
+    ],
+)
+def test_the_policy_sees_the_intrinsic_rewards(config_class, learner_class):
+    with running(curiosity_config(config_class, learner_class).build_algo()) as algorithm:
+        learnt = train_until_logged(algorithm, ICM_MODULE_ID, "reward")
+    assert "total_loss" in learnt
     assert learnt["reward"] > 0.1
     assert learnt["error"] < 0.1 * learnt["reward"]
 
 
 def test_rllibs_own_module_rewards_the_policy_on_two_learners():
-    config = curiosity_config(
-        "PPO", module_class=IntrinsicCuriosityModel, env=NoRewardsDiscrete, num_learners=2
-    )
-    with running(config.build_algo()) as algorithm:
-        before = all_learners(algorithm, curiosity_weights)[0]
-        learnt = train_until_rewarded(algorithm)
-        weights, other = all_learners(algorithm, curiosity_weights)
+    config = curiosity_config(PPOConfig, PPOTorchLearnerWithCuriosity, IntrinsicCuriosityModel)
+    with running(config.learners(num_learners=2).build_algo()) as algorithm:
+        before, _ = weights_on_learners(algorithm, ICM_MODULE_ID)
+        learnt = train_until_logged(algorithm, ICM_MODULE_ID, "reward")
+        weights, other_weights = weights_on_learners(algorithm, ICM_MODULE_ID)
     assert learnt["reward"] > 0.1
     assert learnt["error"] < 0.5 * learnt["reward"]  # the module has learnt since
-    assert all(map(torch.equal, weights, other))
-    assert not any(map(torch.equal, weights, before))
-
-
-def curiosity_weights(learner):
-    return [param.detach().clone() for param in learner.module[ICM_MODULE_ID].parameters()]
+    torch.testing.assert_close(other_weights, weights, rtol=0, atol=0)
+    assert not any(torch.equal(weights[name], before[name]) for name in weights)

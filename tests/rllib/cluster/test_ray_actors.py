@@ -7,55 +7,39 @@ import torch
 from modules.icm import ICM
 from ray.util import ActorPool
 
+from rllib.cluster.training import WARNINGS_OF_RAY
 from self_supervised_loss import Learner
 
-OBS_SIZE, NUM_ACTIONS, BATCH_SIZE, NUM_ACTORS, NUM_SHARES = 4, 3, 64, 2, 4
-
-# By JAX, where it is imported.
-pytestmark = pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning")
+pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
 
 
 class GradientWorker(Learner[torch.Tensor]):
-    """Computes gradients in an actor."""
+    """Computes gradients, in an actor or without."""
 
-    def __init__(self) -> None:
-        super().__init__(module={"icm": ICM(OBS_SIZE, NUM_ACTIONS).double()})
+    def __init__(self):
+        super().__init__(module={"icm": ICM(4, 3).double()})
 
-    def gradients(
-        self, weights: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]
-    ) -> list[torch.Tensor]:
+    def gradients(self, weights, batch):
         icm = self.module["icm"]
         icm.load_state_dict(weights)
-        loss = self.compute_losses(fwd_out={"icm": icm(batch)}, batch={"icm": batch})["icm"]
-        return list(torch.autograd.grad(loss, [*icm.parameters()]))
+        losses = self.compute_losses(fwd_out={"icm": icm(batch)}, batch={"icm": batch})
+        return torch.autograd.grad(losses["icm"], [*icm.parameters()])
 
 
-@pytest.fixture
-def pool(cluster: None) -> ActorPool:
-    return ActorPool([ray.remote(GradientWorker).remote() for _ in range(NUM_ACTORS)])
-
-
-def make_batch() -> dict[str, torch.Tensor]:
-    return {
-        "obs": torch.randn(BATCH_SIZE, OBS_SIZE).double(),
-        "new_obs": torch.randn(BATCH_SIZE, OBS_SIZE).double(),
-        "actions": torch.randint(NUM_ACTIONS, (BATCH_SIZE,)),
-    }
-
-
-def test_the_averaged_gradients_of_actors_are_those_of_the_whole_batch(pool: ActorPool) -> None:
+def test_the_averaged_gradients_of_actors_are_those_of_the_whole_batch():
     torch.manual_seed(0)
-    local, batch = GradientWorker(), make_batch()
+    local = GradientWorker()
     weights = local.module["icm"].state_dict()
-    shares = [
-        {name: rows.chunk(NUM_SHARES)[i] for name, rows in batch.items()} for i in range(NUM_SHARES)
-    ]
+    batch = {
+        "obs": torch.randn(64, 4).double(),
+        "new_obs": torch.randn(64, 4).double(),
+        "actions": torch.randint(3, (64,)),
+    }
+    shares = [{name: column.chunk(4)[i] for name, column in batch.items()} for i in range(4)]
+    pool = ActorPool([ray.remote(GradientWorker).remote() for _ in range(2)])
 
     gradients = [*pool.map(lambda actor, share: actor.gradients.remote(weights, share), shares)]
 
-    averaged = [
-        torch.stack(of_one_parameter).mean(dim=0)
-        for of_one_parameter in zip(*gradients, strict=True)
-    ]
-    torch.testing.assert_close(averaged, local.gradients(weights, batch))
+    averaged = [sum(of_parameter) / len(shares) for of_parameter in zip(*gradients, strict=True)]
+    torch.testing.assert_close(averaged, [*local.gradients(weights, batch)])
     assert not torch.equal(gradients[0][0], gradients[1][0])

@@ -1,4 +1,4 @@
-"""RLlib's PPO with a curiosity module, and what every such training must show."""
+"""What the tests that start Ray have in common."""
 
 import gc
 import os
@@ -7,16 +7,19 @@ from contextlib import contextmanager
 
 import pytest
 import ray
-import torch
-from modules.icm import ICM
-from ray.rllib.algorithms import Algorithm
+from ray.rllib.algorithms.appo import APPOConfig
+from ray.rllib.algorithms.bc import BCConfig
+from ray.rllib.algorithms.cql import CQLConfig
+from ray.rllib.algorithms.dqn import DQNConfig
+from ray.rllib.algorithms.impala import IMPALAConfig
+from ray.rllib.algorithms.iql import IQLConfig
+from ray.rllib.algorithms.marwil import MARWILConfig
 from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.algorithms.sac import SACConfig
+from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModule, RLModuleSpec
-from ray.rllib.examples.learners.classes.intrinsic_curiosity_learners import (
-    ICM_MODULE_ID,
-    PPOTorchLearnerWithCuriosity,
-)
+from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 WARNINGS_OF_RAY = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
@@ -25,6 +28,15 @@ WARNINGS_OF_RAY = [
     # RLlib registers each environment class under one name.
     pytest.mark.filterwarnings("ignore:.*Overriding environment:UserWarning"),
 ]
+ONLINE = {
+    PPOConfig: {"train_batch_size_per_learner": 64, "minibatch_size": 32, "num_epochs": 2},
+    APPOConfig: {"train_batch_size_per_learner": 100, "circular_buffer_iterations_per_batch": 1},
+    IMPALAConfig: {"train_batch_size_per_learner": 100},
+    DQNConfig: {"num_steps_sampled_before_learning_starts": 32},
+    SACConfig: {"num_steps_sampled_before_learning_starts": 32},
+    TQCConfig: {"num_steps_sampled_before_learning_starts": 32},
+}
+OFFLINE = {BCConfig: {}, MARWILConfig: {}, IQLConfig: {}, CQLConfig: {"lr": None}}
 
 
 @contextmanager
@@ -39,74 +51,6 @@ def ray_cluster():
         ray.shutdown()
 
 
-def ppo_with_curiosity(module_class, num_learners):
-    specs = {
-        DEFAULT_MODULE_ID: RLModuleSpec(),
-        ICM_MODULE_ID: RLModuleSpec(
-            module_class=module_class, learner_only=True, model_config={"hidden_size": 32}
-        ),
-    }
-    num_shares = max(1, num_learners)  # of each batch
-    config = (
-        PPOConfig()
-        .environment("CartPole-v1")
-        .env_runners(num_env_runners=0)
-        .learners(
-            num_learners=num_learners,
-            learner_class=PPOTorchLearnerWithCuriosity,
-            learner_config_dict={"intrinsic_reward_coeff": 0.01, "forward_loss_weight": 0.2},
-        )
-        .training(
-            train_batch_size_per_learner=512 // num_shares,
-            minibatch_size=64 // num_shares,
-            num_epochs=4,
-            lr=1e-3,
-        )
-        .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
-        .debugging(seed=0)
-    )
-    return config.build_algo()
-
-
-def check_training(module_class, num_learners, directory):
-    """Trains with the module, saves the algorithm, and keeps with it what a restored one must
-    have."""
-    with running(ppo_with_curiosity(module_class, num_learners)) as algorithm:
-        assert all_learners(algorithm, runs_the_loss_of_the_shared_module) == [True] * max(
-            1, num_learners
-        )
-
-        first, *_, last = [train(algorithm) for _ in range(6)]
-        assert {"forward_loss", "inverse_loss"} < last.keys()
-        assert last["total_loss"] < 0.5 * first["total_loss"]
-
-        trained, *others = all_learners(algorithm, weights)
-        assert all(same(other, trained) for other in others)
-        algorithm.save_to_path(directory / "checkpoint")
-        torch.save(
-            {"weights": trained, "half_loss": 0.5 * float(first["total_loss"])},
-            directory / "expected.pt",
-        )
-
-
-def check_restored(directory):
-    """Restores what `check_training` saved, the module by itself and the algorithm, which trains
-    on."""
-    checkpoint, expected = directory / "checkpoint", torch.load(directory / "expected.pt")
-
-    module = RLModule.from_checkpoint(
-        checkpoint / "learner_group" / "learner" / "rl_module" / ICM_MODULE_ID
-    )
-    assert same(module.state_dict(), expected["weights"])
-
-    with running(Algorithm.from_checkpoint(checkpoint)) as restored:
-        assert all(all_learners(restored, runs_the_loss_of_the_shared_module))
-        assert all(same(each, expected["weights"]) for each in all_learners(restored, weights))
-
-        assert train(restored)["total_loss"] < expected["half_loss"]
-        assert not any(same(each, expected["weights"]) for each in all_learners(restored, weights))
-
-
 @contextmanager
 def running(algorithm):
     try:
@@ -115,24 +59,47 @@ def running(algorithm):
         algorithm.stop()
 
 
-def train(algorithm):
-    """Trains for one iteration, and returns what the curiosity module has logged."""
-    return algorithm.train()["learners"][ICM_MODULE_ID]
+def tiny_config(config_class, auxiliary_modules, policies=(DEFAULT_MODULE_ID,), **model_config):
+    """Returns a configuration of an algorithm with small policies and these modules, by ID."""
+    policy = RLModuleSpec(model_config=DefaultModelConfig(fcnet_hiddens=[16], **model_config))
+    auxiliary = {
+        module_id: RLModuleSpec(module_class=module_class, learner_only=True, model_config={})
+        for module_id, module_class in auxiliary_modules.items()
+    }
+    specs = dict.fromkeys(policies, policy) | auxiliary
+    settings = {"train_batch_size_per_learner": 32} | {**ONLINE, **OFFLINE}[config_class]
+    return (
+        config_class()
+        .env_runners(num_env_runners=0)
+        # IMPALA passes a learner over that has more requests in flight, and the others wait for its
+        # gradients for ever.
+        .learners(max_requests_in_flight_per_learner=1000)
+        .training(**settings)
+        .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
+        .reporting(min_time_s_per_iteration=0, min_sample_timesteps_per_iteration=0)
+        .debugging(seed=0)
+    )
 
 
-def all_learners(algorithm, function):
-    return [result.get() for result in algorithm.learner_group.foreach_learner(function)]
+def train_until_logged(algorithm, module_id, name):
+    """Returns what a module has logged, once this name is among it.
+
+    Asynchronous algorithms take their time.
+    """
+    while True:
+        learnt = algorithm.train().get("learners", {}).get(module_id, {})
+        if name in learnt:
+            return learnt
 
 
-def runs_the_loss_of_the_shared_module(learner):
-    module_class = type(learner.module[ICM_MODULE_ID].unwrapped())
-    return module_class.compute_self_supervised_loss is ICM.compute_self_supervised_loss
+def weights_on_learners(algorithm, *module_ids):
+    """Returns the weights of these modules, by name, on each of the learners."""
 
+    def weights(learner):
+        return {
+            f"{module_id}.{name}": param.detach().clone()
+            for module_id in module_ids
+            for name, param in learner.module[module_id].unwrapped().named_parameters()
+        }
 
-def weights(learner):
-    return learner.module[ICM_MODULE_ID].unwrapped().state_dict()
-
-
-def same(weights, other_weights):
-    assert weights.keys() == other_weights.keys()
-    return all(torch.equal(weights[name], other_weights[name]) for name in weights)
+    return [result.get() for result in algorithm.learner_group.foreach_learner(weights)]

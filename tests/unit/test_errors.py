@@ -30,19 +30,28 @@ class Wrapper:
         return self.wrapped
 
 
-class Sequence(Plain):
-    """Indexed by position, as torch.nn.Sequential is."""
+class RewardsLearner(Learner):
+    """Has a loss for batches with rewards."""
 
-    def __getitem__(self, position): ...
+    def compute_loss_for_module(self, *, batch, **arguments):
+        return batch["rewards"]
 
 
-@pytest.mark.parametrize("module", [Curious(), Sequence(), [Curious()], "icm", None, Curious])
+def compute_loss(module, learner_class=Learner, **extras):
+    learner = learner_class(module={"m": module})
+    return learner.compute_losses(fwd_out={"m": {}}, batch={"m": {}}, **extras)["m"]
+
+
+# What a learner is made of, and what it is called with
+
+
+@pytest.mark.parametrize("module", [Curious(), Curious, [Curious()]])
 def test_a_module_that_is_no_mapping_is_refused_with_the_mapping_to_write(module):
     with pytest.raises(TypeError) as raised:
         Learner(module=module)
-    name = type(module).__name__
-    assert str(raised.value).endswith(
-        f'but is a {name}. Write Learner(module={{"my_module": my_module}}).'
+    assert str(raised.value) == (
+        f"module must map module IDs to modules, but is a {type(module).__name__}. "
+        'Write Learner(module={"my_module": my_module}).'
     )
 
 
@@ -54,165 +63,50 @@ def test_a_wrapper_around_all_modules_is_answered_with_wrap_each_module():
     )
 
 
-def test_an_id_that_is_missing_is_named():
+@pytest.mark.parametrize(
+    ("module_id", "error"),
+    [
+        ("imc", "'imc' is in fwd_out but not in module, which has ['icm', 'rnd']"),
+        ("rnd", "'rnd' is in fwd_out but not in batch, which has ['icm', 'pi']"),
+    ],
+)
+def test_an_id_that_is_missing_is_named(module_id, error):
     learner = Learner(module={"icm": Curious(), "rnd": Curious()})
-    for fwd_out, error in {
-        "imc": "'imc' is in fwd_out but not in module, which has ['icm', 'rnd']",
-        "rnd": "'rnd' is in fwd_out but not in batch, which has ['icm', 'pi']",
-    }.items():
-        with pytest.raises(KeyError) as raised:
-            learner.compute_losses(fwd_out={fwd_out: {}}, batch={"icm": {}, "pi": {}})
-        assert raised.value.args == (error,)
-        assert isinstance(raised.value.__cause__, KeyError)  # a mapping's own may say more
-
-
-@pytest.mark.parametrize("lazy", ["module", "batch"])
-def test_an_id_that_is_there_but_cannot_be_loaded_is_not_said_to_be_missing(lazy):
-    class Loader(dict):
-        def __getitem__(self, module_id):
-            raise KeyError("file not found")
-
-    mappings = {"module": {"icm": Curious()}, "batch": {"icm": {}}}
-    mappings[lazy] = Loader(mappings[lazy])
     with pytest.raises(KeyError) as raised:
-        Learner(module=mappings["module"]).compute_losses(
-            fwd_out={"icm": {}}, batch=mappings["batch"]
-        )
+        learner.compute_losses(fwd_out={module_id: {}}, batch={"icm": {}, "pi": {}})
+    assert raised.value.args == (error,)
+    assert isinstance(raised.value.__cause__, KeyError)  # a mapping's own may say more
+
+
+class Loader(dict):
+    def __getitem__(self, module_id):
+        raise KeyError("file not found")
+
+
+@pytest.mark.parametrize(
+    ("modules", "batch"),
+    [(Loader(m=Curious()), {"m": {}}), ({"m": Curious()}, Loader(m={}))],
+    ids=["module", "batch"],
+)
+def test_an_id_that_is_there_but_cannot_be_loaded_is_not_said_to_be_missing(modules, batch):
+    with pytest.raises(KeyError) as raised:
+        Learner(module=modules).compute_losses(fwd_out={"m": {}}, batch=batch)
     assert raised.value.args == ("file not found",)
 
 
-def test_a_loss_that_is_none_names_its_module():
-    class Forgetful(Learner):
-        def compute_loss_for_module(self, **arguments): ...
-
-    for module in (Curious(loss=None), Plain()):
-        with pytest.raises(TypeError) as raised:
-            Forgetful(module={"m": module}).compute_losses(fwd_out={"m": {}}, batch={"m": {}})
-        assert f"the loss of module 'm' ({type(module).__name__}) is None" in str(raised.value)
-
-
-def test_where_nobody_has_a_loss_both_remedies_are_named():
-    class EmptyLearner(Learner): ...
-
-    with pytest.raises(NotImplementedError) as raised:
-        EmptyLearner(module={"policy": Plain()}).compute_losses(
-            fwd_out={"policy": {}}, batch={"policy": {}}
-        )
-    assert str(raised.value) == (
-        "module 'policy' (Plain) has no loss. Override EmptyLearner.compute_loss_for_module. "
-        "Or, if the module has its own loss: Derive Plain from SelfSupervisedLossAPI, or register "
-        "it with SelfSupervisedLossAPI.register."
-    )
-
-
-@pytest.mark.parametrize("module_class", [Curious, Plain, type("Sub", (Plain,), {})])
+@pytest.mark.parametrize("module_class", [Curious, Plain])
 def test_a_class_in_place_of_a_module_is_told_so(module_class):
-    class FallbackLearner(Learner):
-        def compute_loss_for_module(self, **arguments):
-            return 0.0
-
     name = module_class.__name__
     with pytest.raises(
-        TypeError, match=rf"module 'm' is not an instance. {name} is a class: write"
+        TypeError, match=rf"module 'm' is not an instance. {name} is a class: write {name}\("
     ):
-        FallbackLearner(module={"m": module_class}).compute_losses(fwd_out={"m": 0}, batch={"m": 0})
+        compute_loss(module_class, RewardsLearner)
 
 
-@pytest.mark.parametrize(
-    ("error_class", "message"),
-    [(ValueError, "bad shape"), (KeyError, "m"), (KeyError, "obs"), (KeyboardInterrupt, "")],
-)
-def test_what_a_loss_raises_comes_through_with_a_note_that_names_the_module(error_class, message):
-    error = error_class(message)
-    learner = Learner(module={"m": Curious(error=error), "first": Curious(), "last": Curious()})
-    inputs = {"first": {}, "m": {}, "last": {}}
-    with pytest.raises(error_class) as raised:
-        learner.compute_losses(fwd_out=inputs, batch=inputs)
-    assert raised.value is error
-    assert error.__cause__ is None
-    if sys.version_info >= (3, 11):
-        assert error.__notes__ == ["while computing the loss of module 'm' (Curious)"]
-
-
-def test_a_learner_goes_on_after_an_error():
-    module = Curious(error=ValueError("out of order"))
-    learner = Learner(module={"first": Curious(), "failing": module})
-    inputs = {"first": {}, "failing": {}}
-    with pytest.raises(ValueError):
-        learner.compute_losses(fwd_out=inputs, batch=inputs)
-    module.error = None
-    assert learner.compute_losses(fwd_out=inputs, batch=inputs) == {"first": 0.0, "failing": 0.0}
-
-
-def test_what_the_learners_own_loss_raises_names_the_module_too():
-    class Broken(Learner):
-        def compute_loss_for_module(self, *, batch, **arguments):
-            return batch["rewards"]
-
-    with pytest.raises(KeyError, match="'rewards'") as raised:
-        Broken(module={"policy": Plain()}).compute_losses(
-            fwd_out={"policy": {}}, batch={"policy": {}}
-        )
-    if sys.version_info >= (3, 11):
-        assert raised.value.__notes__ == ["while computing the loss of module 'policy' (Plain)"]
-
-
-def test_an_error_that_takes_no_note_comes_through_all_the_same():
-    class TakesNoNote(Exception):
-        add_note = None
-
-    error = TakesNoNote()
-    with pytest.raises(TakesNoNote) as raised:
-        Learner(module={"m": Curious(error=error)}).compute_losses(
-            fwd_out={"m": {}}, batch={"m": {}}
-        )
-    assert raised.value is error
-
-
-def test_the_note_names_the_module_that_failed_where_fwd_out_grows_meanwhile():
-    class Growing(Curious):
-        def compute_self_supervised_loss(self, *, learner, **arguments):
-            learner.module["a"] = learner.module["z"] = self
-            raise ValueError
-
-    class Items(dict):
-        def items(self):
-            return iter([("m", {})])
-
-        def __iter__(self):  # as a TensorDict, which walks its batch
-            raise AssertionError("walked")
-
-    with pytest.raises(ValueError) as raised:
-        Learner(module={"m": Growing()}).compute_losses(fwd_out=Items(), batch={"m": {}})
-    if sys.version_info >= (3, 11):
-        assert raised.value.__notes__ == ["while computing the loss of module 'm' (Growing)"]
-
-
-def test_the_note_names_the_module_inside_its_wrapper():
-    error = ValueError()
-    with pytest.raises(ValueError):
-        Learner(module={"m": Wrapper(Curious(error=error))}).compute_losses(
-            fwd_out={"m": {}}, batch={"m": {}}
-        )
-    if sys.version_info >= (3, 11):
-        assert error.__notes__ == ["while computing the loss of module 'm' (Curious)"]
-
-
-@pytest.mark.parametrize(
-    ("module", "extra"),
-    [
-        (Curious(), "learner"),
-        (Curious(), "module_id"),
-        (Curious(), "config"),
-        (Plain(), "module_id"),
-        (Plain(), "config"),
-    ],
-)
+@pytest.mark.parametrize(("module", "extra"), [(Curious(), "learner"), (Plain(), "config")])
 def test_an_extra_cannot_take_the_place_of_an_argument(module, extra):
     with pytest.raises(TypeError, match=f"multiple values for keyword argument '{extra}'"):
-        Learner(module={"m": module}).compute_losses(
-            fwd_out={"m": {}}, batch={"m": {}}, **{extra: None}
-        )
+        compute_loss(module, **{extra: None})
 
 
 @pytest.mark.parametrize(
@@ -231,6 +125,72 @@ def test_arguments_go_by_name(call):
         call()
 
 
+# What is wrong with a loss
+
+
+@pytest.mark.parametrize("module", [Curious(loss=None), Plain()])
+def test_a_loss_that_is_none_names_its_module(module):
+    class Forgetful(Learner):
+        def compute_loss_for_module(self, **arguments): ...
+
+    with pytest.raises(TypeError) as raised:
+        compute_loss(module, Forgetful)
+    assert f"the loss of module 'm' ({type(module).__name__}) is None" in str(raised.value)
+
+
+@pytest.mark.parametrize("module", [Plain(), Wrapper(Plain())], ids=["bare", "wrapped"])
+def test_where_nobody_has_a_loss_both_remedies_are_named(module):
+    class EmptyLearner(Learner): ...
+
+    with pytest.raises(NotImplementedError) as raised:
+        compute_loss(module, EmptyLearner)
+    assert str(raised.value) == (
+        "module 'm' (Plain) has no loss. Override EmptyLearner.compute_loss_for_module. "
+        "Or, if the module has its own loss: Derive Plain from SelfSupervisedLossAPI, or register "
+        "it with SelfSupervisedLossAPI.register."
+    )
+
+
+class TakesNoNote(Exception):
+    add_note = None
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("bad shape"), KeyError("m"), KeyboardInterrupt(), TakesNoNote()]
+)
+def test_what_a_loss_raises_comes_through_as_it_is(error):
+    with pytest.raises(type(error)) as raised:
+        compute_loss(Curious(error=error))
+    assert raised.value is error
+    assert error.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (Curious(error=KeyError("rewards")), "Curious"),
+        (Wrapper(Curious(error=KeyError("rewards"))), "Curious"),
+        (Plain(), "Plain"),  # for which the learner's own loss raises
+    ],
+)
+def test_a_note_names_the_module_whose_loss_raised(module, name):
+    learner = RewardsLearner(module={"first": Curious(), "m": module, "last": Curious()})
+    inputs = {"first": {}, "m": {}, "last": {}}
+    with pytest.raises(KeyError, match="'rewards'") as raised:
+        learner.compute_losses(fwd_out=inputs, batch=inputs)
+    if sys.version_info >= (3, 11):
+        assert raised.value.__notes__ == [f"while computing the loss of module 'm' ({name})"]
+
+
+def test_an_error_in_a_graph_has_no_note_which_dynamo_could_not_trace(monkeypatch):
+    # What torch.compile shows of the error is in tests/frameworks/test_torch_compile.py.
+    compiler = SimpleNamespace(is_dynamo_compiling=lambda: True)
+    monkeypatch.setitem(sys.modules, "torch.compiler", compiler)
+    with pytest.raises(ValueError) as raised:
+        compute_loss(Curious(error=ValueError("out of order")))
+    assert not hasattr(raised.value, "__notes__")
+
+
 class FailsAtFirst(Curious):
     calls = 0
 
@@ -241,23 +201,11 @@ class FailsAtFirst(Curious):
         return 0.0
 
 
-def test_no_loss_method_is_called_twice():
+def test_no_loss_method_is_called_twice_and_a_learner_goes_on_after_an_error():
     healthy, failing = FailsAtFirst(), FailsAtFirst()
     healthy.calls = 1
     learner, inputs = Learner(module={"a": healthy, "b": failing}), {"a": {}, "b": {}}
     with pytest.raises(RuntimeError, match="out of order"):
         learner.compute_losses(fwd_out=inputs, batch=inputs)
     assert (healthy.calls, failing.calls) == (2, 1)
-
-
-def test_an_error_in_a_graph_has_no_note_which_dynamo_could_not_trace(monkeypatch):
-    # What torch.compile shows of the error is in tests/frameworks/test_torch_compile.py.
-    compiler = SimpleNamespace(is_dynamo_compiling=lambda: True)
-    monkeypatch.setitem(sys.modules, "torch.compiler", compiler)
-    error = ValueError("out of order")
-    with pytest.raises(ValueError) as raised:
-        Learner(module={"m": Curious(error=error)}).compute_losses(
-            fwd_out={"m": {}}, batch={"m": {}}
-        )
-    assert raised.value is error
-    assert not hasattr(error, "__notes__")
+    assert learner.compute_losses(fwd_out=inputs, batch=inputs) == {"a": 0.0, "b": 0.0}

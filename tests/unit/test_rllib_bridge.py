@@ -28,6 +28,15 @@ class WithLoss:
         return "own"
 
 
+class FallbackLearner(Learner):
+    def compute_loss_for_module(self, **arguments):
+        return "fallback"
+
+
+def losses_of(**modules):
+    return FallbackLearner(module=modules).compute_losses(fwd_out=modules, batch=modules)
+
+
 @pytest.fixture(autouse=True)
 def rllib_is_imported(monkeypatch):
     home = "ray.rllib.core.rl_module"
@@ -43,7 +52,6 @@ def rllib_is_imported(monkeypatch):
         (WithLoss, SelfSupervisedLossAPI, RLModule),
         (WithLoss, RLModule, SelfSupervisedLossAPI),
         (SelfSupervisedLossAPI, WithLoss, RLlibAPI, RLModule),
-        (RLlibAPI, WithLoss, RLModule, SelfSupervisedLossAPI),
     ],
 )
 def test_a_class_that_derives_from_ours_and_is_an_rl_module_implements_both(bases):
@@ -53,18 +61,24 @@ def test_a_class_that_derives_from_ours_and_is_an_rl_module_implements_both(base
 
 
 def test_what_is_no_rl_module_is_none_of_rllibs_business():
-    class Module(WithLoss, SelfSupervisedLossAPI): ...
+    class Derived(WithLoss, SelfSupervisedLossAPI): ...
 
-    assert not issubclass(Module, RLlibAPI)
+    @SelfSupervisedLossAPI.register
+    class Registered(WithLoss): ...
+
+    assert issubclass(Registered, SelfSupervisedLossAPI)
+    assert not issubclass(Derived, RLlibAPI)
+    assert not issubclass(Registered, RLlibAPI)
 
 
-@pytest.mark.parametrize("api", [RLlibAPI, SelfSupervisedLossAPI])
-def test_other_rl_modules_are_left_alone(api):
+def test_other_rl_modules_implement_neither_and_are_warned_of_if_they_have_the_method():
     class Ours(WithLoss, SelfSupervisedLossAPI, RLModule): ...
 
-    class Other(WithLoss, RLModule): ...
+    class DuckTyped(WithLoss, RLModule): ...
 
-    assert not issubclass(Other, api)
+    assert not issubclass(DuckTyped, RLlibAPI)
+    with pytest.warns(UserWarning, match="DuckTyped.compute_self_supervised_loss is not called"):
+        assert losses_of(duck=DuckTyped()) == {"duck": "fallback"}
 
 
 def test_what_implements_rllibs_is_asked_for_its_loss():
@@ -73,22 +87,17 @@ def test_what_implements_rllibs_is_asked_for_its_loss():
     @RLlibAPI.register
     class Registered(WithLoss): ...
 
-    modules = {"derived": Derived(), "registered": Registered()}
-    assert set(Learner(module=modules).compute_losses(fwd_out=modules, batch=modules).values()) == {
-        "own"
-    }
+    losses = losses_of(derived=Derived(), registered=Registered())
+    assert losses == {"derived": "own", "registered": "own"}
 
 
-def test_what_is_registered_with_ours_implements_rllibs_if_it_is_an_rl_module():
+def test_an_rl_module_that_is_registered_with_ours_implements_rllibs():
     class Module(WithLoss, RLModule): ...
-
-    class NoRLModule(WithLoss): ...
 
     assert not issubclass(Module, RLlibAPI)  # which is remembered, until a class is registered
     assert SelfSupervisedLossAPI.register(Module) is Module
-    SelfSupervisedLossAPI.register(NoRLModule)
-    assert issubclass(Module, RLlibAPI) and issubclass(Module, SelfSupervisedLossAPI)
-    assert issubclass(NoRLModule, SelfSupervisedLossAPI) and not issubclass(NoRLModule, RLlibAPI)
+    assert issubclass(Module, RLlibAPI)
+    assert issubclass(Module, SelfSupervisedLossAPI)
 
 
 def test_what_implements_rllibs_is_no_instance_of_a_class_that_derives_from_ours():
@@ -99,20 +108,6 @@ def test_what_implements_rllibs_is_no_instance_of_a_class_that_derives_from_ours
     assert not issubclass(Theirs, Ours)
 
 
-def test_an_rl_module_that_merely_has_the_method_is_warned_of():
-    class DuckTyped(WithLoss, RLModule): ...
-
-    class FallbackLearner(Learner):
-        def compute_loss_for_module(self, **arguments):
-            return "fallback"
-
-    modules = {"duck": DuckTyped()}
-    with pytest.warns(UserWarning, match="DuckTyped.compute_self_supervised_loss is not called"):
-        assert FallbackLearner(module=modules).compute_losses(fwd_out=modules, batch=modules) == {
-            "duck": "fallback"
-        }
-
-
 def test_an_rl_module_that_wraps_nothing_is_not_asked_for_a_module_inside(monkeypatch):
     def unwrapped(self):
         raise AssertionError("asked")
@@ -121,11 +116,5 @@ def test_an_rl_module_that_wraps_nothing_is_not_asked_for_a_module_inside(monkey
 
     class Policy(RLModule): ...
 
-    class FallbackLearner(Learner):
-        def compute_loss_for_module(self, **arguments):
-            return "fallback"
-
     monkeypatch.setattr(RLModule, "unwrapped", unwrapped)
-    modules = {"icm": Module(), "policy": Policy()}
-    losses = FallbackLearner(module=modules).compute_losses(fwd_out=modules, batch=modules)
-    assert losses == {"icm": "own", "policy": "fallback"}
+    assert losses_of(icm=Module(), policy=Policy()) == {"icm": "own", "policy": "fallback"}

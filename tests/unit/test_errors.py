@@ -11,9 +11,10 @@ from self_supervised_loss.testing import check_module
 
 class Curious(SelfSupervisedLossAPI):
     def __init__(self, loss=0.0, error=None):
-        self.loss, self.error = loss, error
+        self.loss, self.error, self.calls = loss, error, 0
 
     def compute_self_supervised_loss(self, **arguments):
+        self.calls += 1
         if self.error is not None:
             raise self.error
         return self.loss
@@ -168,15 +169,15 @@ def test_what_a_loss_raises_comes_through_as_it_is(error):
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        (Curious(error=KeyError("rewards")), "Curious"),
-        (Wrapper(Curious(error=KeyError("rewards"))), "Curious"),
+        (Curious(error=KeyError), "Curious"),
+        (Wrapper(Curious(error=KeyError)), "Curious"),
         (Plain(), "Plain"),  # for which the learner's own loss raises
     ],
 )
 def test_a_note_names_the_module_whose_loss_raised(module, name):
     learner = RewardsLearner(module={"first": Curious(), "m": module, "last": Curious()})
     inputs = {"first": {}, "m": {}, "last": {}}
-    with pytest.raises(KeyError, match="'rewards'") as raised:
+    with pytest.raises(KeyError) as raised:
         learner.compute_losses(fwd_out=inputs, batch=inputs)
     if sys.version_info >= (3, 11):
         assert raised.value.__notes__ == [f"while computing the loss of module 'm' ({name})"]
@@ -191,21 +192,11 @@ def test_an_error_in_a_graph_has_no_note_which_dynamo_could_not_trace(monkeypatc
     assert not hasattr(raised.value, "__notes__")
 
 
-class FailsAtFirst(Curious):
-    calls = 0
-
-    def compute_self_supervised_loss(self, **arguments):
-        self.calls += 1
-        if self.calls == 1:
-            raise RuntimeError("out of order")
-        return 0.0
-
-
 def test_no_loss_method_is_called_twice_and_a_learner_goes_on_after_an_error():
-    healthy, failing = FailsAtFirst(), FailsAtFirst()
-    healthy.calls = 1
+    healthy, failing = Curious(), Curious(error=RuntimeError("out of order"))
     learner, inputs = Learner(module={"a": healthy, "b": failing}), {"a": {}, "b": {}}
     with pytest.raises(RuntimeError, match="out of order"):
         learner.compute_losses(fwd_out=inputs, batch=inputs)
-    assert (healthy.calls, failing.calls) == (2, 1)
+    assert (healthy.calls, failing.calls) == (1, 1)
+    failing.error = None
     assert learner.compute_losses(fwd_out=inputs, batch=inputs) == {"a": 0.0, "b": 0.0}

@@ -10,14 +10,21 @@ import omegaconf
 import pydantic
 import pytest
 import torch
-from modules.icm import ICM
+from frameworks.shared import (
+    OBS_SIZE,
+    Policy,
+    PolicyLearner,
+    compute_losses,
+    make_modules,
+    transitions,
+)
 from torch import nn
 from torch._dynamo.utils import counters
 
 from self_supervised_loss import Learner, MetricsLogger, SelfSupervisedLossAPI
 from self_supervised_loss._metrics import Reduce
 
-OBS_SIZE, NUM_ACTIONS, NUM_CALLS = 4, 3, 20
+NUM_CALLS = 20
 
 SETTINGS = [{"reduce": reduce} for reduce in get_args(Reduce)] + [
     {"reduce": reduce, "window": 2} for reduce in get_args(Reduce) if reduce != "ema"
@@ -45,7 +52,7 @@ class LogsEverything(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         return {"prediction": self.net(batch["obs"])}
 
     def compute_self_supervised_loss(
-        self, *, learner: Any, module_id: str, fwd_out: Any, scale: float, **kwargs: Any
+        self, *, learner: Any, module_id: str, fwd_out: Any, scale: float = 1.0, **kwargs: Any
     ) -> torch.Tensor:
         loss = fwd_out["prediction"].square().mean()
         for setting in SETTINGS:
@@ -56,47 +63,10 @@ class LogsEverything(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         return loss * scale
 
 
-class PolicyLearner(Learner[torch.Tensor]):
-    """Has the loss of a policy that brings none."""
-
-    def compute_loss_for_module(
-        self, *, module_id: str, batch: Any, fwd_out: Any, scale: float, **kwargs: Any
-    ) -> torch.Tensor:
-        loss = nn.functional.cross_entropy(fwd_out["logits"], batch["actions"]) * scale
-        self.metrics.log_value((module_id, "loss"), loss)
-        return loss
-
-
-class Policy(nn.Linear):
-    def forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-        return {"logits": super().forward(batch["obs"])}
-
-
 def make_learner() -> PolicyLearner:
-    torch.manual_seed(0)
-    modules = {
-        "policy": Policy(OBS_SIZE, NUM_ACTIONS),
-        "icm": ICM(OBS_SIZE, NUM_ACTIONS),
-        "logs_everything": LogsEverything(),
-    }
-    return PolicyLearner(module=nn.ModuleDict(modules))
-
-
-def compute_losses(
-    learner: PolicyLearner, batch: dict[str, Any], scale: float
-) -> dict[str, torch.Tensor]:
-    fwd_out = {module_id: module(batch) for module_id, module in learner.module.items()}
-    return learner.compute_losses(fwd_out=fwd_out, batch=dict.fromkeys(fwd_out, batch), scale=scale)
-
-
-def batches() -> Iterator[dict[str, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(NUM_CALLS):
-        yield {
-            "obs": torch.randn(8, OBS_SIZE, generator=generator),
-            "new_obs": torch.randn(8, OBS_SIZE, generator=generator),
-            "actions": torch.randint(NUM_ACTIONS, (8,), generator=generator),
-        }
+    modules = make_modules()
+    modules["logs_everything"] = LogsEverything()
+    return PolicyLearner(module=modules)
 
 
 # The three ways in which a compiled function gets at what it works on
@@ -107,13 +77,13 @@ def as_argument(learner: PolicyLearner) -> Callable[..., Any]:
 
 
 def in_a_closure(learner: PolicyLearner) -> Callable[..., Any]:
-    return one_graph(lambda *args: compute_losses(learner, *args))
+    return one_graph(lambda batch, scale: compute_losses(learner, batch, scale=scale))
 
 
 def as_a_global(learner: PolicyLearner) -> Callable[..., Any]:
     global LEARNER
     LEARNER = learner
-    return one_graph(lambda *args: compute_losses(LEARNER, *args))
+    return one_graph(lambda batch, scale: compute_losses(LEARNER, batch, scale=scale))
 
 
 @pytest.mark.parametrize("place", [as_argument, in_a_closure, as_a_global])
@@ -121,8 +91,9 @@ def test_dispatch_and_every_kind_of_logging_are_one_graph(place: Callable[..., A
     learner, eager_learner = make_learner(), make_learner()
     compiled = place(learner)
 
-    for batch in batches():
-        assert compiled(batch, 0.5) == compute_losses(eager_learner, batch, 0.5)
+    for _ in range(NUM_CALLS):
+        batch = transitions(8)
+        assert compiled(batch, scale=0.5) == compute_losses(eager_learner, batch, scale=0.5)
 
     torch.testing.assert_close(learner.metrics.reduce(), eager_learner.metrics.reduce())
     assert counters["stats"]["unique_graphs"] > 0
@@ -165,12 +136,13 @@ def test_losses_that_are_logged_have_the_gradients_of_eager_mode(scale: float | 
 
 def test_reduce_takes_part_in_the_graph() -> None:
     def losses_and_metrics(learner: PolicyLearner, batch: dict[str, Any]) -> tuple[Any, Any]:
-        return compute_losses(learner, batch, 1.0), learner.metrics.reduce()
+        return compute_losses(learner, batch), learner.metrics.reduce()
 
     learner, eager_learner = make_learner(), make_learner()
     compiled = one_graph(losses_and_metrics)
 
-    for batch in batches():
+    for _ in range(NUM_CALLS):
+        batch = transitions(8)
         expected = losses_and_metrics(eager_learner, batch)
         torch.testing.assert_close(compiled(learner, batch), expected)
     assert counters["stats"]["unique_graphs"] == 2  # the second takes up the moving averages
@@ -255,18 +227,18 @@ class FailsAtFirst(Policy, SelfSupervisedLossAPI[torch.Tensor]):
     ],
 )
 def test_the_error_of_a_loss_shows_in_a_graph(config: str, error: str, line: str) -> None:
-    learner = Learner(module={"m": FailsAtFirst(OBS_SIZE, NUM_ACTIONS)}, config=config)
+    learner = Learner(module={"m": FailsAtFirst()}, config=config)
     with pytest.raises(Exception) as raised:
-        one_graph(compute_losses)(learner, next(batches()), 1.0)
+        one_graph(compute_losses)(learner, transitions(8))
     assert error in str(raised.value)
     assert line in str(raised.value)
     assert "add_note" not in str(raised.value)
 
 
 def test_without_fullgraph_the_error_of_a_loss_is_that_of_eager_mode() -> None:
-    learner = Learner(module={"m": FailsAtFirst(OBS_SIZE, NUM_ACTIONS)}, config="KeyError")
+    learner = Learner(module={"m": FailsAtFirst()}, config="KeyError")
     with pytest.raises(KeyError, match="typo") as raised:
-        torch.compile(compute_losses, backend="eager")(learner, next(batches()), 1.0)
+        torch.compile(compute_losses, backend="eager")(learner, transitions(8))
     assert raised.value.__notes__ == ["while computing the loss of module 'm' (FailsAtFirst)"]
 
 
@@ -276,8 +248,8 @@ class DuckTyped(Policy):
 
 
 def test_a_graph_has_no_warning_of_a_class_that_does_not_implement_the_api() -> None:
-    learner = PolicyLearner(module={"m": DuckTyped(OBS_SIZE, NUM_ACTIONS)})
-    assert one_graph(compute_losses)(learner, next(batches()), 1.0).keys() == {"m"}
+    learner = PolicyLearner(module={"m": DuckTyped()})
+    assert one_graph(compute_losses)(learner, transitions(8)).keys() == {"m"}
 
 
 # Configurations
@@ -293,10 +265,8 @@ class Validated(pydantic.BaseModel):
     ids=["OmegaConf", "addict", "pydantic"],
 )
 def test_a_configuration_of_any_library_is_passed_on_in_a_graph(config: Any) -> None:
-    modules = {"policy": Policy(OBS_SIZE, NUM_ACTIONS), "icm": ICM(OBS_SIZE, NUM_ACTIONS)}
-    learner, batch = PolicyLearner(module=modules, config=config), next(batches())
-    losses = one_graph(compute_losses)(learner, batch, 1.0)
-    assert losses == compute_losses(learner, batch, 1.0)
+    learner, batch = PolicyLearner(module=make_modules(), config=config), transitions(8)
+    assert one_graph(compute_losses)(learner, batch) == compute_losses(learner, batch)
 
 
 # Other transformations, with the logger made inside
@@ -310,13 +280,10 @@ def log_and_reduce(values: torch.Tensor) -> dict[str, Any]:
     return metrics.reduce()
 
 
-def test_vmap_reduces_each_row_by_itself() -> None:
-    rows = torch.tensor([[1.0, 4.0, 2.0], [7.0, 1.0, 0.0]])
-    expected = [log_and_reduce(row) for row in rows]
-    reduced = torch.func.vmap(log_and_reduce)(rows)
-    torch.testing.assert_close(
-        reduced, {key: torch.stack([row[key] for row in expected]) for key in reduced}
-    )
+def test_vmap_reduces_each_column_by_itself() -> None:
+    values = torch.tensor([[1.0, 7.0], [4.0, 1.0], [2.0, 0.0]])
+    reduced = torch.func.vmap(log_and_reduce, in_dims=1)(values)
+    torch.testing.assert_close(reduced, log_and_reduce(values))
 
 
 @pytest.mark.parametrize("strict", [False, True])

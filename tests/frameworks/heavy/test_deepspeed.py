@@ -4,12 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from modules.icm import ICM
+from frameworks.shared import compute_losses, make_modules, transitions
 from torch import distributed
 
 from self_supervised_loss import Learner
-
-OBS_SIZE, NUM_ACTIONS = 4, 3
 
 
 @pytest.fixture(autouse=True)
@@ -26,20 +24,14 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_module_in_an_engine_gets_its_own_loss_and_is_trained() -> None:
     import deepspeed  # asks for the accelerator when it is imported
 
-    torch.manual_seed(0)
-    icm = ICM(OBS_SIZE, NUM_ACTIONS)
-    batch = {
-        "obs": torch.randn(8, OBS_SIZE),
-        "new_obs": torch.randn(8, OBS_SIZE),
-        "actions": torch.randint(NUM_ACTIONS, (8,)),
-    }
+    icm, batch = make_modules()["icm"], transitions(8)
     settings = {"train_batch_size": 8, "optimizer": {"type": "SGD", "params": {"lr": 0.1}}}
     engine, *_ = deepspeed.initialize(model=icm, model_parameters=icm.parameters(), config=settings)
     learner = Learner[torch.Tensor](module={"icm": engine})
 
     losses = []
     for _ in range(3):
-        loss = learner.compute_losses(fwd_out={"icm": engine(batch)}, batch={"icm": batch})["icm"]
+        loss = compute_losses(learner, batch)["icm"]
         engine.backward(loss)
         engine.step()
         losses.append(loss.item())

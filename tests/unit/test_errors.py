@@ -170,6 +170,7 @@ def test_what_a_loss_raises_comes_through_as_it_is(error):
     ("module", "name"),
     [
         (Curious(error=KeyError), "Curious"),
+        (Curious(error=KeyboardInterrupt), "Curious"),
         (Wrapper(Curious(error=KeyError)), "Curious"),
         (Plain(), "Plain"),  # for which the learner's own loss raises
     ],
@@ -177,7 +178,7 @@ def test_what_a_loss_raises_comes_through_as_it_is(error):
 def test_a_note_names_the_module_whose_loss_raised(module, name):
     learner = RewardsLearner(module={"first": Curious(), "m": module, "last": Curious()})
     inputs = {"first": {}, "m": {}, "last": {}}
-    with pytest.raises(KeyError) as raised:
+    with pytest.raises((KeyError, KeyboardInterrupt)) as raised:
         learner.compute_losses(fwd_out=inputs, batch=inputs)
     if sys.version_info >= (3, 11):
         assert raised.value.__notes__ == [f"while computing the loss of module 'm' ({name})"]

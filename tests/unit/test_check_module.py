@@ -26,8 +26,8 @@ def sentences_about(module, **arguments):
     """The lines of the one error that lists all violations, without where they were raised."""
     with pytest.raises(AssertionError) as raised:
         check(module, **arguments)
-    _, *sentences = re.sub(r" \(\S+\.py:\d+\)", "", str(raised.value)).split("\n- ")
-    return sentences
+    _, *lines = re.sub(r" \(\S+\.py:\d+\)", "", str(raised.value)).splitlines()
+    return [line.removeprefix("- ") for line in lines]
 
 
 # What passes
@@ -91,7 +91,7 @@ def test_a_loss_method_that_only_looks_wrong_passes(loss_method):
 
 
 def test_parameters_that_are_not_torchs_are_left_alone():
-    class HasParameters(Sound):
+    class HasParameters(SelfSupervisedLossAPI):
         parameters = property(lambda self: 1 / 0)
 
         def compute_self_supervised_loss(self, **kwargs):

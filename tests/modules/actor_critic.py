@@ -69,13 +69,10 @@ class ActorCritic(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         The batch has `"actions"`, their `"advantages"` and the `"value_targets"`, of shape `(B,)`
         or `(B, T)`. Where it has a `"loss_mask"` of that shape, only what it counts is learnt from.
         """
-        loss_mask, log_probs = (
-            batch.get("loss_mask"),
-            F.log_softmax(fwd_out["action_dist_inputs"], dim=-1),
-        )
-        log_probs_of_actions = log_probs.gather(-1, batch["actions"].long().unsqueeze(-1)).squeeze(
-            -1
-        )
+        loss_mask = batch.get("loss_mask")
+        log_probs = F.log_softmax(fwd_out["action_dist_inputs"], dim=-1)
+        actions = batch["actions"].long().unsqueeze(-1)
+        log_probs_of_actions = log_probs.gather(-1, actions).squeeze(-1)
         policy_loss = _mean(-log_probs_of_actions * batch["advantages"], loss_mask)
         vf_loss = _mean((fwd_out["vf_preds"] - batch["value_targets"]).square(), loss_mask)
         entropy = _mean(-(log_probs.exp() * log_probs).sum(dim=-1), loss_mask)

@@ -94,9 +94,8 @@ class SelfPrediction(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         what it counts is compared.
         """
         loss_mask = batch.get("loss_mask")
-        loss = 1 - _mean(
-            F.cosine_similarity(fwd_out["predictions"], fwd_out["targets"], dim=-1), loss_mask
-        )
+        similarity = F.cosine_similarity(fwd_out["predictions"], fwd_out["targets"], dim=-1)
+        loss = 1 - _mean(similarity, loss_mask)
         latent_variance = _variance(fwd_out["latents"], loss_mask)
         learner.metrics.log_dict(
             {"prediction_loss": loss, "latent_variance": latent_variance}, key=module_id
@@ -132,9 +131,7 @@ def _variance(latents: torch.Tensor, loss_mask: torch.Tensor | None) -> torch.Te
     if loss_mask is None:
         return latents.flatten(end_dim=-2).var(dim=0).mean()
     count = loss_mask.sum()
-    mean = torch.where(loss_mask[..., None], latents, 0).flatten(end_dim=-2).sum(
-        dim=0
-    ) / count.clamp(min=1)
-    return (
-        _mean((latents - mean).square().mean(dim=-1), loss_mask) * count / (count - 1).clamp(min=1)
-    )
+    counted = torch.where(loss_mask[..., None], latents, 0).flatten(end_dim=-2)
+    mean = counted.sum(dim=0) / count.clamp(min=1)
+    variance = _mean((latents - mean).square().mean(dim=-1), loss_mask)
+    return variance * count / (count - 1).clamp(min=1)

@@ -9,7 +9,7 @@ from self_supervised_loss import Learner
 OBS_SIZE = 8
 
 
-def train(rnd: RND, batch: dict[str, torch.Tensor], num_steps: int) -> None:
+def train(rnd, batch, num_steps):
     learner = Learner(module={"rnd": rnd})
     optimizer = torch.optim.Adam(rnd.parameters(), lr=1e-3)
     for _ in range(num_steps):
@@ -19,7 +19,7 @@ def train(rnd: RND, batch: dict[str, torch.Tensor], num_steps: int) -> None:
         optimizer.step()
 
 
-def test_the_target_is_never_trained() -> None:
+def test_the_target_is_never_trained():
     torch.manual_seed(0)
     rnd, obs = RND(OBS_SIZE), torch.randn(4, OBS_SIZE)
     features, predicted_features = rnd.target_net(obs), rnd.predictor_net(obs)
@@ -30,7 +30,7 @@ def test_the_target_is_never_trained() -> None:
     assert not torch.equal(rnd.predictor_net(obs), predicted_features)
 
 
-def test_the_reward_of_each_observation_falls_with_training_on_it() -> None:
+def test_the_reward_of_each_observation_falls_with_training_on_it():
     torch.manual_seed(0)
     rnd, one_hot = RND(OBS_SIZE), torch.eye(OBS_SIZE)
     before = rnd({"new_obs": one_hot})["intrinsic_rewards"]

@@ -1,7 +1,5 @@
 """The self-predictive representation: what its loss measures, and what its target does."""
 
-from typing import Any
-
 import pytest
 import torch
 from modules.self_prediction import SelfPrediction
@@ -14,14 +12,14 @@ OBS_SIZE, LATENT_SIZE, NUM_ACTIONS = 4, 8, 3
 
 
 @pytest.fixture
-def module() -> SelfPrediction:
+def module():
     torch.manual_seed(0)
     encoder = nn.Linear(OBS_SIZE, LATENT_SIZE)
     return SelfPrediction(encoder, latent_size=LATENT_SIZE, num_actions=NUM_ACTIONS, tau=0.25)
 
 
 @pytest.fixture
-def batch() -> dict[str, torch.Tensor]:
+def batch():
     torch.manual_seed(1)
     return {
         "obs": torch.randn(16, OBS_SIZE),
@@ -30,17 +28,13 @@ def batch() -> dict[str, torch.Tensor]:
     }
 
 
-def loss_and_metrics(
-    module: SelfPrediction, **fwd_out: torch.Tensor
-) -> tuple[float, dict[str, Any]]:
-    learner = Learner[torch.Tensor](module={"spr": module})
+def loss_and_metrics(module, **fwd_out):
+    learner = Learner(module={"spr": module})
     loss = learner.compute_losses(fwd_out={"spr": fwd_out}, batch={"spr": {}})["spr"]
     return loss.item(), learner.metrics.reduce()["spr"]
 
 
-def test_it_trains_all_but_its_target(
-    module: SelfPrediction, batch: dict[str, torch.Tensor]
-) -> None:
+def test_it_trains_all_but_its_target(module, batch):
     check_module(module, batch=batch, fwd_out=module(batch)).backward()
 
     parameters = dict(module.named_parameters())
@@ -48,10 +42,8 @@ def test_it_trains_all_but_its_target(
     assert untrained == {name for name in parameters if name.startswith("target.")}
 
 
-@pytest.mark.parametrize(("factor", "loss"), [(1.0, 0.0), (3.0, 0.0), (-2.0, 2.0)])
-def test_the_loss_compares_directions_and_not_lengths(
-    module: SelfPrediction, factor: float, loss: float
-) -> None:
+@pytest.mark.parametrize(("factor", "loss"), [(3.0, 0.0), (-2.0, 2.0)])
+def test_the_loss_compares_directions_and_not_lengths(module, factor, loss):
     targets = torch.randn(16, 32)
 
     computed, metrics = loss_and_metrics(
@@ -62,7 +54,7 @@ def test_the_loss_compares_directions_and_not_lengths(
     assert metrics["prediction_loss"] == computed
 
 
-def test_a_collapse_shows_in_the_variance_of_the_latents(module: SelfPrediction) -> None:
+def test_a_collapse_shows_in_the_variance_of_the_latents(module):
     # One component goes from 0 to 2, and 7 are the same for all observations.
     latents = torch.ones(2, LATENT_SIZE)
     latents[:, 0] = torch.tensor([0.0, 2.0])
@@ -75,9 +67,7 @@ def test_a_collapse_shows_in_the_variance_of_the_latents(module: SelfPrediction)
     assert metrics["latent_variance"] == 2 / LATENT_SIZE
 
 
-def test_the_encoder_is_shared_and_the_target_is_a_copy(
-    module: SelfPrediction, batch: dict[str, torch.Tensor]
-) -> None:
+def test_the_encoder_is_shared_and_the_target_is_a_copy(module, batch):
     before = module(batch)
     nn.init.zeros_(module.encoder.weight)
     after = module(batch)
@@ -87,7 +77,7 @@ def test_the_encoder_is_shared_and_the_target_is_a_copy(
     assert after["targets"].equal(before["targets"])
 
 
-def test_the_target_follows_by_the_fraction_tau(module: SelfPrediction) -> None:
+def test_the_target_follows_by_the_fraction_tau(module):
     online = [*module.encoder.parameters(), *module.projection_net.parameters()]
     before = [parameter.clone() for parameter in module.target.parameters()]
     for parameter in online:

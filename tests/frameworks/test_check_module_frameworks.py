@@ -337,14 +337,8 @@ def test_an_error_names_the_line_of_the_user_behind_a_decorator_and_before_torch
 
 
 class IgnoresTheMask(Predictor):
-    """Its forward pass mixes the rows, which is no reason to blame the features."""
-
     def batch(self):
         return super().batch() | {"loss_mask": torch.arange(8) < 6}
-
-    def forward(self, batch):
-        features = self.net(batch["obs"])
-        return {"features": features, "prediction": features - features.mean(0)}
 
 
 class RunsItsNetwork(Predictor):
@@ -357,22 +351,14 @@ class HasNoOutput(RunsItsNetwork):
         return {}
 
 
-class KeepsNetworksInAList(Predictor):
-    def __init__(self):
-        super().__init__()
-        self.heads = [nn.Linear(OBS_SIZE, OBS_SIZE)]
-
-    def forward(self, batch):
-        return {"prediction": self.heads[0](self.net(batch["obs"]))}
-
-
-class KeepsAllInADict(Predictor):
+class KeepsAllInContainers(Predictor):
     def __init__(self):
         nn.Module.__init__(self)
-        self.heads = {"net": nn.Linear(OBS_SIZE, OBS_SIZE), "bias": nn.Parameter(torch.zeros(()))}
+        self.heads = [nn.Linear(OBS_SIZE, OBS_SIZE)]
+        self.offsets = {"first": nn.Parameter(torch.zeros(()))}
 
     def forward(self, batch):
-        return {"prediction": self.heads["net"](batch["obs"]) + self.heads["bias"]}
+        return {"prediction": self.heads[0](batch["obs"]) + self.offsets["first"]}
 
     def loss(self, batch, fwd_out):
         return fwd_out["prediction"].square().mean()
@@ -431,11 +417,6 @@ RUNS_ITS_NETWORK = (
 )
 
 
-def not_registered(names):
-    what_to_do = "Keep networks in a torch.nn.ModuleList or ModuleDict, or in attributes."
-    return f"no optimizer would see {names}. {what_to_do}"
-
-
 def is_kept_in(name):
     what_to_do = "Detach it there, or else backward() fails in the next step that reads it."
     return f"the graph of this step is kept in {name}. {what_to_do}"
@@ -453,10 +434,10 @@ HINTS = {
         "Predictor has no parameter that an optimizer could train. Register its networks, and do "
         "not freeze all of them.",
     ),
-    "networks in a list": (KeepsNetworksInAList, not_registered("heads[0].weight, heads[0].bias")),
-    "all networks in a dict": (
-        KeepsAllInADict,
-        not_registered("heads['net'].weight, heads['net'].bias, heads['bias']"),
+    "all in containers": (
+        KeepsAllInContainers,
+        "no optimizer would see heads[0].weight, heads[0].bias, offsets['first']. Keep networks in "
+        "a torch.nn.ModuleList or ModuleDict, or in attributes.",
     ),
     "mask ignored": (
         IgnoresTheMask,

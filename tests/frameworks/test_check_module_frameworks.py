@@ -1,7 +1,6 @@
 """`check_module` on modules of PyTorch, JAX and NumPy: what would train wrongly is told, and what
 is right passes."""
 
-import copy
 import random
 import tracemalloc
 from functools import partial
@@ -55,11 +54,13 @@ def violations_of(module, *, batch, fwd_out):
 
 
 def state_of(module):
-    parameters = {
-        name: (id(p), p.requires_grad, p.tolist(), id(p.grad), p.grad is None or p.grad.tolist())
-        for name, p in module.named_parameters()
-    }
-    return parameters, [part.training for part in module.modules()]
+    parameters = [*module.parameters()]
+    gradients = [parameter.grad for parameter in parameters]
+    return [
+        [(id(p), p.data_ptr(), p.requires_grad, p.tolist()) for p in parameters],
+        [(id(g), g is None or g.tolist()) for g in gradients],
+        [part.training for part in module.modules()],
+    ]
 
 
 class Predictor(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
@@ -163,6 +164,10 @@ def copy_the_data(parameter):
     parameter.data = parameter.data.clone()
 
 
+def replace_bias(layer):
+    layer.bias = nn.Parameter(layer.bias.detach())
+
+
 def detach_in(fwd_out, name):
     fwd_out[name] = fwd_out[name].detach()
 
@@ -214,8 +219,8 @@ MISTAKES = {
         changing(lambda module, *_: copy_the_data(module.target.weight)),
         changed("target.weight"),
     ),
-    "parameter replaced by its copy": (
-        changing(lambda module, *_: setattr(module.net, "bias", copy.copy(module.net.bias))),
+    "parameter replaced by one with its data": (
+        changing(lambda module, *_: replace_bias(module.net)),
         changed("net.bias"),
     ),
     "parameter frozen": (

@@ -18,6 +18,7 @@ from self_supervised_loss._metrics import Reduce
 SETTINGS = [{"reduce": reduce} for reduce in get_args(Reduce)] + [
     {"reduce": reduce, "window": 3} for reduce in get_args(Reduce) if reduce != "ema"
 ]
+LAST = [{"reduce": "item"}, {"reduce": "item", "window": 3}, {"window": 1}]
 each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=str)
 
 
@@ -32,24 +33,42 @@ each_framework = pytest.mark.parametrize(
 )
 
 
+@each_setting
+@each_framework
+def test_arrays_are_reduced_element_by_element_and_nan_shows(
+    to_array: Any, setting: dict[str, Any]
+) -> None:
+    first = np.array([1.0, 8.0, np.nan, 1.0])
+    second = np.array([3.0, 4.0, 1.0, np.nan])
+    metrics = MetricsLogger()
+    metrics.log_value("value", to_array(first), **setting)
+    metrics.log_value("value", to_array(second), **setting)
+
+    expected = {
+        "mean": (first + second) / 2,
+        "min": np.minimum(first, second),
+        "max": np.maximum(first, second),
+        "sum": first + second,
+        "ema": 0.99 * first + 0.01 * second,
+        "item": second,
+    }
+    reduced = np.asarray(metrics.reduce()["value"])
+    np.testing.assert_allclose(reduced, expected[setting["reduce"]], rtol=1e-6)
+
+
 @each_framework
 @pytest.mark.parametrize(
     ("dtype", "values", "expected"),
     [
         (np.uint8, [200, 100], {"mean": 150, "sum": 300, "min": 100, "max": 200, "item": 100}),
-        (
-            np.bool_,
-            [True, False, True, True],
-            {"mean": 0.75, "sum": 3, "min": 0, "max": 1, "item": 1},
-        ),
-        (np.float16, [1] * 3000, {"mean": 1, "sum": 3000, "min": 1, "max": 1, "item": 1}),
-        (np.float16, [40_000, 60_000] * 10, {"mean": 50_000}),
-        (ml_dtypes.bfloat16, [1] * 3000, {"mean": 1, "sum": 3000, "min": 1, "max": 1, "item": 1}),
-        (np.int32, [2**30, 2**30, 2**30], {"mean": 2**30}),
+        (np.bool_, [1, 1, 0, 1], {"mean": 0.75, "sum": 3, "min": 0, "max": 1, "item": 1}),
+        (np.float16, [40_000, 60_000], {"mean": 50_000, "sum": 100_000}),
+        (ml_dtypes.bfloat16, [1] * 300, {"mean": 1, "sum": 300}),  # 256 + 1 is 256 in it
+        (np.int32, [2**30] * 3, {"mean": 2**30}),
     ],
-    ids=["uint8", "bool", "float16", "large float16", "bfloat16", "int32"],
+    ids=["uint8", "bool", "float16", "bfloat16", "int32"],
 )
-@pytest.mark.parametrize("window", [None, 5000])
+@pytest.mark.parametrize("window", [None, 500])
 def test_small_types_neither_overflow_nor_stop_growing(
     to_array: Any,
     dtype: Any,
@@ -64,20 +83,24 @@ def test_small_types_neither_overflow_nor_stop_growing(
         assert float(metrics.peek("value")) == result
 
 
+def test_a_number_first_does_not_make_half_precision_stop_growing() -> None:
+    metrics = MetricsLogger()
+    metrics.log_value("value", 0.0, reduce="sum")
+    for _ in range(300):
+        metrics.log_value("value", torch.ones((), dtype=torch.bfloat16))
+    assert float(metrics.peek("value")) == 300
+
+
 @pytest.mark.parametrize("to_array", [np.array, to_torch], ids=["numpy", "torch"])
-@pytest.mark.parametrize(
-    ("dtype", "value"), [(np.int32, 2**31 - 1), (np.int64, 2**24 + 1), (np.int64, 2**40 + 1)]
-)
 @pytest.mark.parametrize(
     "setting", [{}, {"window": 5}, {"reduce": "sum"}, {"reduce": "ema"}], ids=str
 )
-def test_what_integers_come_to_is_exact(
-    setting: Any, dtype: Any, value: int, to_array: Any
-) -> None:
+def test_what_integers_come_to_is_exact(to_array: Any, setting: dict[str, Any]) -> None:
+    number = 2**40 + 1  # single precision has no such number
     metrics = MetricsLogger()
     for _ in range(3):
-        metrics.log_value("steps", to_array(np.array(value, dtype=dtype)), **setting)
-    expected = 3 * value if setting == {"reduce": "sum"} else value
+        metrics.log_value("steps", to_array(np.array(number)), **setting)
+    expected = 3 * number if setting == {"reduce": "sum"} else number
     assert float(metrics.peek("steps")) == pytest.approx(expected, rel=1e-15)
 
 
@@ -109,9 +132,6 @@ def test_what_goes_in_and_what_comes_out_can_be_changed_in_place(
         assert metrics.peek("value").tolist() == [1.0, 2.0]
 
 
-LAST = [{"reduce": "item"}, {"reduce": "item", "window": 3}, {"window": 1}]
-
-
 @pytest.mark.parametrize("setting", LAST, ids=str)
 @each_framework
 def test_the_last_value_may_have_any_shape(to_array: Any, setting: dict[str, Any]) -> None:
@@ -130,7 +150,6 @@ def test_a_value_of_another_shape_is_refused_with_its_key(
     to_array: Any, first: tuple[int, ...], then: tuple[int, ...], setting: dict[str, Any]
 ) -> None:
     metrics = MetricsLogger()
-    metrics.log_value("other", 1.0)
     metrics.log_value(("icm", "error"), to_array(np.ones(first)), **setting)
     with pytest.raises(TypeError) as raised:
         metrics.log_value(("icm", "error"), to_array(np.ones(then)), **setting)
@@ -138,14 +157,10 @@ def test_a_value_of_another_shape_is_refused_with_its_key(
         "of ('icm', 'error') does not go with those before it: "
         f"its shape is {then}, and theirs is {first}"
     )
-    reduced = metrics.reduce()
-    assert reduced["other"] == 1.0
-    assert reduced["icm"]["error"].tolist() == np.ones(first).tolist()
+    assert metrics.reduce()["icm"]["error"].tolist() == np.ones(first).tolist()
 
 
-@pytest.mark.parametrize(
-    "to_array", [np.asarray, jnp.asarray, torch.tensor], ids=["numpy", "jax", "torch"]
-)
+@each_framework
 @pytest.mark.parametrize("turn", [1, -1], ids=["the number first", "the array first"])
 @pytest.mark.parametrize(
     ("reduce", "expected"), [("mean", 1.5), ("sum", 3.0), ("min", 1.0), ("max", 2.0)]
@@ -155,25 +170,9 @@ def test_a_number_and_an_array_without_dimensions_go_together(
     window: int | None, reduce: Reduce, expected: float, turn: int, to_array: Any
 ) -> None:
     metrics = MetricsLogger()
-    for value in [2.0, to_array(1.0)][::turn]:
+    for value in [2.0, to_array(np.array(1.0))][::turn]:
         metrics.log_value("value", value, reduce=reduce, window=window)
     assert float(metrics.peek("value")) == expected
-
-
-@pytest.mark.parametrize("reduce", ["mean", "sum", "min", "max"])
-def test_a_window_on_two_devices_is_named_and_loses_no_other_key(reduce: Reduce) -> None:
-    metrics = MetricsLogger()
-    metrics.log_value("before", torch.ones(2))
-    for device in ("cpu", "meta"):
-        value = torch.ones(2, device=device)
-        metrics.log_value(("icm", "error"), value, reduce=reduce, window=3)
-    metrics.log_value("after", torch.ones(2))
-    with pytest.raises(TypeError, match=r"values of \('icm', 'error'\) cannot be reduced: .*meta"):
-        metrics.reduce()
-    assert {key: value.tolist() for key, value in metrics.reduce().items()} == {
-        "before": [1.0, 1.0],
-        "after": [1.0, 1.0],
-    }
 
 
 def test_the_types_of_numpy_are_taken_for_settings() -> None:
@@ -184,31 +183,11 @@ def test_the_types_of_numpy_are_taken_for_settings() -> None:
     assert metrics.reduce() == {"window": 2.5, "ema": 2.25}
 
 
-def test_a_number_first_does_not_make_half_precision_stop_growing() -> None:
-    metrics = MetricsLogger()
-    metrics.log_value("value", 0.0, reduce="sum")
-    for _ in range(3000):
-        metrics.log_value("value", torch.ones((), dtype=torch.bfloat16), reduce="sum")
-    assert float(metrics.peek("value")) == 3000
-
-
-@pytest.mark.parametrize("setting", [s for s in SETTINGS if s["reduce"] != "item"], ids=str)
-@pytest.mark.parametrize("position", range(3))
-@each_framework
-def test_nan_shows(to_array: Any, position: int, setting: dict[str, Any]) -> None:
-    values = [1.0, 2.0, 3.0]
-    values[position] = np.nan
-    metrics = MetricsLogger()
-    for value in values:
-        metrics.log_value("loss", to_array(np.array(value)), **setting)
-    assert np.isnan(float(metrics.peek("loss")))
-
-
 # What is about torch alone
 
 
 class Kernels(TorchDispatchMode):
-    """Counts what would run on the device. A detach makes a view and runs nothing."""
+    """Collects what would run on the device. A detach makes a view and runs nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -249,14 +228,12 @@ class NoDouble(torch.Tensor):
 
 
 @pytest.mark.parametrize("setting", [{}, {"window": 2}, {"reduce": "ema", "ema_coeff": 0.5}])
-@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64])
 def test_where_there_is_no_double_precision_integers_are_averaged_in_single(
-    dtype: torch.dtype, setting: dict[str, Any]
+    setting: dict[str, Any],
 ) -> None:
     metrics = MetricsLogger()
-    for value in (1, 0):
-        number = torch.tensor(value, dtype=dtype).as_subclass(NoDouble)
-        metrics.log_value("success", number, **setting)
+    for value in (True, False):
+        metrics.log_value("success", torch.tensor(value).as_subclass(NoDouble), **setting)
     mean = metrics.peek("success")
     assert mean.dtype == torch.float32
     assert float(mean) == 0.5
@@ -264,24 +241,16 @@ def test_where_there_is_no_double_precision_integers_are_averaged_in_single(
 
 @each_setting
 def test_logging_a_loss_does_not_keep_its_graph(setting: dict[str, Any]) -> None:
-    class Saved:
-        def __init__(self, tensor: torch.Tensor) -> None:
-            self.tensor = tensor
-            in_graph.add(self)
-
-    in_graph: weakref.WeakSet[Saved] = weakref.WeakSet()
     metrics = MetricsLogger()
-    weight = torch.ones(3, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.tensor):
-        losses = [weight.square().sum() for _ in range(3)]
-    assert len(in_graph) == 3
-
-    for loss in losses:
-        metrics.log_value("loss", loss, **setting)
-    del loss, losses
+    in_graphs = []
+    for _ in range(3):
+        hidden = torch.ones(3, requires_grad=True) * 2
+        in_graphs.append(weakref.ref(hidden))
+        metrics.log_value("loss", hidden.square().sum(), **setting)  # the square keeps `hidden`
+    del hidden
     gc.collect()
 
-    assert not in_graph
+    assert [in_graph() for in_graph in in_graphs] == [None] * 3
     assert not metrics.peek("loss").requires_grad
 
 
@@ -293,28 +262,7 @@ def test_logging_and_reducing_never_wait_for_the_device(
     metrics = MetricsLogger()
     for _ in range(4):
         metrics.log_value("value", torch.zeros((), dtype=dtype, device="meta"), **setting)
-        metrics.log_dict(
-            {"value": torch.zeros((), dtype=dtype, device="meta")}, key="dict", **setting
-        )
 
     # Tensors on the meta device have no data: whatever asks for it fails.
     assert metrics.peek("value").device.type == "meta"
-    assert metrics.reduce()["dict"]["value"].device.type == "meta"
-
-
-@each_setting
-def test_arrays_are_reduced_element_by_element(setting: dict[str, Any]) -> None:
-    first, second = torch.tensor([1.0, 8.0]), torch.tensor([3.0, 4.0])
-    metrics = MetricsLogger()
-    metrics.log_value("value", first, **setting)
-    metrics.log_value("value", second, **setting)
-
-    expected = {
-        "mean": (first + second) / 2,
-        "min": torch.minimum(first, second),
-        "max": torch.maximum(first, second),
-        "sum": first + second,
-        "ema": 0.99 * first + 0.01 * second,
-        "item": second,
-    }
-    assert torch.allclose(metrics.reduce()["value"], expected[setting["reduce"]])
+    assert metrics.reduce()["value"].device.type == "meta"

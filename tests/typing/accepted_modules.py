@@ -1,10 +1,8 @@
 """What an implementation of `SelfSupervisedLossAPI` may look like."""
 
-# ruff: noqa: UP006, UP035 (RLlib's own modules are annotated with Dict)
-
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Dict, final
+from typing import Any, Dict, final  # noqa: UP035
 
 import torch
 from torch import nn
@@ -49,8 +47,8 @@ class NoTypeArguments(SelfSupervisedLossAPI):
         learner: Learner,
         module_id: str,
         config: Config,
-        batch: dict[str, Any],
-        fwd_out: dict[str, float],
+        batch: Dict[str, Any],  # noqa: UP006 (as RLlib's own modules)
+        fwd_out: Dict[str, float],  # noqa: UP006
         **kwargs: Any,
     ) -> float:
         return config.beta * fwd_out["error"]
@@ -59,23 +57,7 @@ class NoTypeArguments(SelfSupervisedLossAPI):
 # What a method does not use can be left to `**kwargs`.
 
 
-class OnlyTheTensor(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
-    @override
-    def compute_self_supervised_loss(
-        self, *, fwd_out: dict[str, torch.Tensor], **kwargs: Any
-    ) -> torch.Tensor:
-        return fwd_out["error"].mean()
-
-
-class WithDict(SelfSupervisedLossAPI[torch.Tensor]):
-    @override
-    def compute_self_supervised_loss(
-        self, *, batch: Dict[str, Any], fwd_out: Dict[str, torch.Tensor], **kwargs: Any
-    ) -> torch.Tensor:
-        return fwd_out["error"].mean()
-
-
-class WithMapping(SelfSupervisedLossAPI[torch.Tensor]):
+class WithMapping(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
     @override
     def compute_self_supervised_loss(
         self, *, batch: Mapping[str, Any], fwd_out: Mapping[str, torch.Tensor], **kwargs: Any

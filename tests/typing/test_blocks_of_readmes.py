@@ -11,7 +11,7 @@ import pytest
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
 # Not that of RLlib, which leaves most of its own API untyped.
-READMES = ["README.md", "tests/examples/README.md"]
+READMES = {"top.py": PROJECT / "README.md", "examples.py": PROJECT / "tests/examples/README.md"}
 PYRIGHT = {
     "typeCheckingMode": "strict",
     "extraPaths": [str(PROJECT / "tests"), str(PROJECT / "src")],
@@ -22,26 +22,24 @@ PYRIGHT = {
 }
 
 
-@pytest.fixture(params=READMES)
-def program(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The blocks of one README, as one program."""
-    blocks = re.findall(
-        r"^```python\n(.*?)^```$", (PROJECT / request.param).read_text(), re.DOTALL | re.MULTILINE
-    )
-    assert blocks
-    path = tmp_path / "program.py"
-    path.write_text("\n".join(blocks))
-    return path
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """A folder with the blocks of each README as one program."""
+    for name, readme in READMES.items():
+        blocks = re.findall(r"^```python\n(.*?)^```$", readme.read_text(), re.DOTALL | re.MULTILINE)
+        assert blocks
+        (tmp_path / name).write_text("\n".join(blocks))
+    return tmp_path
 
 
-def test_mypy_accepts_it(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mypy_accepts_them(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MYPYPATH", str(PROJECT / "tests"))
-    run("mypy", f"--config-file={HERE / 'mypy.ini'}", str(program))
+    run("mypy", f"--config-file={HERE / 'mypy.ini'}", str(programs))
 
 
-def test_pyright_accepts_it(program: Path) -> None:
-    (program.parent / "pyrightconfig.json").write_text(json.dumps(PYRIGHT))
-    run("pyright", f"--project={program.parent}", f"--pythonpath={sys.executable}")
+def test_pyright_accepts_them(programs: Path) -> None:
+    (programs / "pyrightconfig.json").write_text(json.dumps(PYRIGHT))
+    run("pyright", f"--project={programs}", f"--pythonpath={sys.executable}")
 
 
 def run(tool: str, *arguments: str) -> None:

@@ -1,4 +1,4 @@
-"""What a training loop may look like."""
+"""What a training loop may look like, and what it may not."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -64,34 +64,36 @@ modules: dict[str, nn.Module] = {"policy": nn.Linear(2, 2), "value": nn.Linear(2
 learner = PPOLearner(module=modules, config=Config())
 assert_type(learner.config, Config)
 
-ones = torch.ones(2)
-losses = learner.compute_losses(
-    fwd_out={"policy": {"ratio": ones}}, batch={"policy": {"obs": ones}}, step=3
-)
+inputs = {"policy": {"ratio": torch.ones(2)}}
+losses = learner.compute_losses(fwd_out=inputs, batch=inputs, step=3)
 assert_type(losses, dict[str, torch.Tensor])
-torch.autograd.backward([*losses.values()])
+learner.compute_losses(fwd_out=inputs)  # refused
+learner.compute_losses(inputs, inputs)  # refused
 
-assert_type(
-    Borrower(modules, Config()).compute_losses(
-        fwd_out={"policy": {"ratio": ones}}, batch={"policy": {"obs": ones}}
-    ),
-    dict[str, torch.Tensor],
-)
+borrower = Borrower(modules, Config())
+assert_type(borrower.compute_losses(fwd_out=inputs, batch=inputs), dict[str, torch.Tensor])
 Trainer(module=nn.ModuleDict(modules), config=Config()).parameters()
 
 PPOLearner(module=nn.ModuleDict(modules))
 PPOLearner(module=modules, metrics=RLlibMetricsLogger())
 PPOLearner(module=modules, metrics=Printer()).metrics.flush()
+PPOLearner()  # refused
+PPOLearner(module=nn.Linear(2, 2))  # refused
+PPOLearner(modules)  # refused
+PPOLearner(module=modules, config=0.2)  # refused
+
 assert_type(Learner(module=modules, config=Config()).config, Config)
-assert_type(
-    Learner[torch.Tensor](module=modules).compute_losses(fwd_out={}, batch={}),
-    dict[str, torch.Tensor],
-)
+untyped_config = Learner[torch.Tensor](module=modules)
+assert_type(untyped_config.compute_losses(fwd_out={}, batch={}), dict[str, torch.Tensor])
 Learner(module=modules).compute_losses(fwd_out={}, batch={})
 
-learner.metrics.log_value("loss", 1.0, reduce="max", window=10)
-learner.metrics.log_value(("policy", "loss"), ones, reduce="ema", ema_coeff=0.1)
-learner.metrics.log_dict({"loss": ones, "nested": {"ratio": 1.0}}, key="policy")
-learner.metrics.log_dict({"loss": 1.0}, key=("agents", "policy"))
-assert_type(MetricsLogger().peek(("policy", "loss")), Any)
-assert_type(MetricsLogger().reduce(sep="/"), dict[str, Any])
+metrics = MetricsLogger()
+metrics.log_value("loss", 1.0, reduce="max", window=10)
+metrics.log_value(("policy", "loss"), torch.ones(2), reduce="ema", ema_coeff=0.1)
+metrics.log_value(1, 0.5)  # refused
+metrics.log_value("loss", 0.5, reduce="median")  # refused
+metrics.log_dict({"loss": 1.0, "nested": {"ratio": torch.ones(2)}}, key="policy")
+metrics.log_dict({"loss": 1.0}, key=("agents", "policy"))
+assert_type(metrics.peek(("policy", "loss")), Any)
+assert_type(metrics.reduce(), dict[str, Any])
+assert_type(metrics.reduce(sep="/"), dict[str, Any])

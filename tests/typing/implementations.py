@@ -1,4 +1,4 @@
-"""What an implementation of `SelfSupervisedLossAPI` may look like."""
+"""What an implementation of `SelfSupervisedLossAPI` may look like, and what it may not."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,22 +68,31 @@ class WithMapping(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
 class WithAny(SelfSupervisedLossAPI[torch.Tensor]):
     @override
     def compute_self_supervised_loss(
-        self, *, batch: Any, fwd_out: Any, **kwargs: Any
+        self, *, batch: Any, fwd_out: Any, scale: float = 1.0, **kwargs: Any
     ) -> torch.Tensor:
-        return torch.as_tensor(fwd_out["error"]).mean()
+        return torch.as_tensor(scale * fwd_out["error"]).mean()
 
 
-class WithMoreKeywords(SelfSupervisedLossAPI[torch.Tensor]):
+class WithoutKwargs(SelfSupervisedLossAPI[torch.Tensor]):
     @override
-    def compute_self_supervised_loss(
+    def compute_self_supervised_loss(  # refused
         self,
         *,
+        learner: Any,
+        module_id: str,
+        config: Any,
+        batch: dict[str, Any],
         fwd_out: dict[str, torch.Tensor],
-        others_loss_per_module: Mapping[str, torch.Tensor] | None = None,
-        scale: float = 1.0,
-        **kwargs: Any,
     ) -> torch.Tensor:
-        return scale * fwd_out["error"].mean()
+        return fwd_out["error"].mean()
+
+
+class WrongReturnType(SelfSupervisedLossAPI[torch.Tensor]):
+    @override
+    def compute_self_supervised_loss(  # refused
+        self, *, fwd_out: dict[str, torch.Tensor], **kwargs: Any
+    ) -> dict[str, torch.Tensor]:
+        return fwd_out
 
 
 @final

@@ -7,13 +7,11 @@ Each scenario runs in a process of its own, whose memory no other one has raised
 `tests/unit/test_soak.py` runs the same scenarios for a second.
 """
 
-import argparse
 import gc
 import multiprocessing
 import sys
-import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import count, cycle, islice
 from typing import Any
@@ -24,10 +22,13 @@ from self_supervised_loss import Learner, SelfSupervisedLossAPI
 # class of 1 kB, 95 MB in 99,000. By itself Python's allocator takes memory in arenas of 1 MB, of
 # which some are half empty.
 MB_THAT_IS_FLAT = 4
+REDUCTIONS = "min", "max", "sum", "ema", "item"
 
 
 def log_and_return_loss(metrics: Any, module_id: str, batch: dict[str, Any]) -> float:
     loss = float(batch["obs"])
+    reduce = REDUCTIONS[batch["obs"] % len(REDUCTIONS)]
+    metrics.log_value((module_id, reduce), loss, reduce=reduce)
     metrics.log_value((module_id, "recent_loss"), loss, window=10)
     metrics.log_dict({"loss": loss, "terms": {"error": -loss}}, key=module_id)
     return loss
@@ -87,66 +88,41 @@ def classes_that_come_and_go() -> Iterator[Any]:
         yield module_class
 
 
-SCENARIOS = {
-    scenario.__name__: scenario
-    for scenario in (one_learner, learners_that_come_and_go, classes_that_come_and_go)
-}
+SCENARIOS = (
+    (one_learner, 1_000_000),
+    (learners_that_come_and_go, 1_000_000),
+    (classes_that_come_and_go, 100_000),
+)
 
 
-def soak(name: str, number: int) -> tuple[float, float]:
-    """Returns the resident memory, in MB, after a hundredth of the steps and after all, or as soon
-    as it has grown."""
-    import psutil  # not above: the unit tests run where neither is installed
-    from tqdm import tqdm
+def resident_mb_after(steps: Iterator[Any], number: int) -> float:
+    import psutil  # not above: the unit tests run where it is not installed
 
-    warmed_up = resident = 0.0
-    for step, _ in enumerate(
-        tqdm(islice(SCENARIOS[name](), number), name, number, mininterval=1), start=1
-    ):
-        if step % max(number // 100, 1) == 0:
-            gc.collect()
-            resident = psutil.Process().memory_info().rss / 2**20
-            warmed_up = warmed_up or resident
-            if resident - warmed_up > MB_THAT_IS_FLAT:
-                break
-    return warmed_up, resident
+    for _ in islice(steps, number):
+        pass
+    gc.collect()
+    return psutil.Process().memory_info().rss / 2**20
+
+
+def soak(scenario: Callable[[], Iterator[Any]], number: int) -> tuple[float, float]:
+    """Returns the resident memory, in MB, after a hundredth of the steps and after all."""
+    steps, warm_up = scenario(), number // 100
+    return resident_mb_after(steps, warm_up), resident_mb_after(steps, number - warm_up)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Measures whether memory stays flat in a long run."
-    )
-    parser.add_argument(
-        "--calls",
-        type=int,
-        default=1_000_000,
-        help="of compute_losses, on one and on many learners",
-    )
-    parser.add_argument(
-        "--classes", type=int, default=100_000, help="that are made, asked for a loss and dropped"
-    )
-    options = parser.parse_args()
-
-    rows = []
-    for name in SCENARIOS:
-        number = options.classes if name == "classes_that_come_and_go" else options.calls
-        start = time.perf_counter()
+    grown = []
+    for scenario, number in SCENARIOS:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            warmed_up, at_the_end = process.submit(soak, name, number).result()
-        rows.append((name, number, time.perf_counter() - start, warmed_up, at_the_end))
-
-    print(
-        f"{'scenario':<26} {'number':>9} {'seconds':>8} {'MB after warm-up':>17} "
-        f"{'MB at the end':>14}"
-    )
-    for name, number, seconds, warmed_up, at_the_end in rows:
-        print(f"{name:<26} {number:>9,} {seconds:>8.0f} {warmed_up:>17.1f} {at_the_end:>14.1f}")
-    if grown := [
-        name for name, *_, warmed_up, at_the_end in rows if at_the_end - warmed_up > MB_THAT_IS_FLAT
-    ]:
-        sys.exit(
-            f"Memory grew by more than {MB_THAT_IS_FLAT} MB after warm-up: {', '.join(grown)}."
+            warmed_up, at_the_end = process.submit(soak, scenario, number).result()
+        name = scenario.__name__
+        print(
+            f"{number:,} of {name}: {warmed_up:.1f} MB after warm-up, {at_the_end:.1f} at the end"
         )
+        if at_the_end - warmed_up > MB_THAT_IS_FLAT:
+            grown.append(name)
+    if grown:
+        sys.exit(f"Memory grew by more than {MB_THAT_IS_FLAT} MB: {', '.join(grown)}.")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ together."""
 
 import gc
 import weakref
-from typing import Any, get_args
+from typing import get_args
 
 import jax.numpy as jnp
 import ml_dtypes
@@ -22,7 +22,7 @@ LAST = [{"reduce": "item"}, {"reduce": "item", "window": 3}, {"window": 1}]
 each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=str)
 
 
-def to_torch(array: Any) -> torch.Tensor:
+def to_torch(array):
     if array.dtype == ml_dtypes.bfloat16:
         return torch.tensor(array.astype(np.float32)).bfloat16()
     return torch.tensor(array)
@@ -35,9 +35,7 @@ each_framework = pytest.mark.parametrize(
 
 @each_setting
 @each_framework
-def test_arrays_are_reduced_element_by_element_and_nan_shows(
-    to_array: Any, setting: dict[str, Any]
-) -> None:
+def test_arrays_are_reduced_element_by_element_and_nan_shows(to_array, setting):
     first = np.array([1.0, 8.0, np.nan, 1.0])
     second = np.array([3.0, 4.0, 1.0, np.nan])
     metrics = MetricsLogger()
@@ -69,13 +67,7 @@ def test_arrays_are_reduced_element_by_element_and_nan_shows(
     ids=["uint8", "bool", "float16", "bfloat16", "int32"],
 )
 @pytest.mark.parametrize("window", [None, 500])
-def test_small_types_neither_overflow_nor_stop_growing(
-    to_array: Any,
-    dtype: Any,
-    values: list[float],
-    expected: dict[Reduce, float],
-    window: int | None,
-) -> None:
+def test_small_types_neither_overflow_nor_stop_growing(to_array, dtype, values, expected, window):
     for reduce, result in expected.items():
         metrics = MetricsLogger()
         for value in np.array(values, dtype=dtype):
@@ -83,7 +75,7 @@ def test_small_types_neither_overflow_nor_stop_growing(
         assert float(metrics.peek("value")) == result
 
 
-def test_a_number_first_does_not_make_half_precision_stop_growing() -> None:
+def test_a_number_first_does_not_make_half_precision_stop_growing():
     metrics = MetricsLogger()
     metrics.log_value("value", 0.0, reduce="sum")
     for _ in range(300):
@@ -95,7 +87,7 @@ def test_a_number_first_does_not_make_half_precision_stop_growing() -> None:
 @pytest.mark.parametrize(
     "setting", [{}, {"window": 5}, {"reduce": "sum"}, {"reduce": "ema"}], ids=str
 )
-def test_what_integers_come_to_is_exact(to_array: Any, setting: dict[str, Any]) -> None:
+def test_what_integers_come_to_is_exact(to_array, setting):
     number = 2**40 + 1  # single precision has no such number
     metrics = MetricsLogger()
     for _ in range(3):
@@ -106,7 +98,7 @@ def test_what_integers_come_to_is_exact(to_array: Any, setting: dict[str, Any]) 
 
 @pytest.mark.parametrize("reduce", ["sum", "min", "max", "item"])
 @each_framework
-def test_integers_stay_integers_where_nothing_is_averaged(to_array: Any, reduce: Reduce) -> None:
+def test_integers_stay_integers_where_nothing_is_averaged(to_array, reduce):
     metrics = MetricsLogger()
     for value in np.array([3, 4], dtype=np.int32):
         metrics.log_value("steps", to_array(value), reduce=reduce)
@@ -115,9 +107,7 @@ def test_integers_stay_integers_where_nothing_is_averaged(to_array: Any, reduce:
 
 @each_setting
 @each_framework
-def test_what_goes_in_and_what_comes_out_can_be_changed_in_place(
-    to_array: Any, setting: dict[str, Any]
-) -> None:
+def test_what_goes_in_and_what_comes_out_can_be_changed_in_place(to_array, setting):
     metrics = MetricsLogger()
     logged = to_array(np.array([1.0, 2.0], dtype=np.float32))
     metrics.log_value("value", logged, **setting)
@@ -134,7 +124,7 @@ def test_what_goes_in_and_what_comes_out_can_be_changed_in_place(
 
 @pytest.mark.parametrize("setting", LAST, ids=str)
 @each_framework
-def test_the_last_value_may_have_any_shape(to_array: Any, setting: dict[str, Any]) -> None:
+def test_the_last_value_may_have_any_shape(to_array, setting):
     metrics = MetricsLogger()
     for value in (np.ones(2), np.zeros((3, 1)), np.array([2, 1])):
         metrics.log_value("value", to_array(value), **setting)
@@ -146,9 +136,7 @@ def test_the_last_value_may_have_any_shape(to_array: Any, setting: dict[str, Any
     ("first", "then"), [((2,), (3,)), ((4, 1), (4,)), ((2,), ()), ((), (2,))], ids=str
 )
 @each_framework
-def test_a_value_of_another_shape_is_refused_with_its_key(
-    to_array: Any, first: tuple[int, ...], then: tuple[int, ...], setting: dict[str, Any]
-) -> None:
+def test_a_value_of_another_shape_is_refused_with_its_key(to_array, first, then, setting):
     metrics = MetricsLogger()
     metrics.log_value(("icm", "error"), to_array(np.ones(first)), **setting)
     with pytest.raises(TypeError) as raised:
@@ -166,19 +154,17 @@ def test_a_value_of_another_shape_is_refused_with_its_key(
     ("reduce", "expected"), [("mean", 1.5), ("sum", 3.0), ("min", 1.0), ("max", 2.0)]
 )
 @pytest.mark.parametrize("window", [None, 2])
-def test_a_number_and_an_array_without_dimensions_go_together(
-    window: int | None, reduce: Reduce, expected: float, turn: int, to_array: Any
-) -> None:
+def test_a_number_goes_with_an_array_without_dimensions(window, reduce, expected, turn, to_array):
     metrics = MetricsLogger()
     for value in [2.0, to_array(np.array(1.0))][::turn]:
         metrics.log_value("value", value, reduce=reduce, window=window)
     assert float(metrics.peek("value")) == expected
 
 
-def test_the_types_of_numpy_are_taken_for_settings() -> None:
+def test_the_types_of_numpy_are_taken_for_settings():
     metrics = MetricsLogger()
     for value in (1.0, 2.0, 3.0):
-        metrics.log_value("window", value, window=np.int64(2))  # type: ignore[arg-type]
+        metrics.log_value("window", value, window=np.int64(2))
         metrics.log_value("ema", torch.tensor(value), reduce="ema", ema_coeff=np.float32(0.5))
     assert metrics.reduce() == {"window": 2.5, "ema": 2.25}
 
@@ -189,13 +175,11 @@ def test_the_types_of_numpy_are_taken_for_settings() -> None:
 class Kernels(TorchDispatchMode):
     """Collects what would run on the device. A detach makes a view and runs nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
-        self.names: list[str] = []
+        self.names = []
 
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if "detach" not in str(function):
             self.names.append(str(function))
         return function(*args, **(kwargs or {}))
@@ -203,9 +187,7 @@ class Kernels(TorchDispatchMode):
 
 @pytest.mark.parametrize("setting", [s for s in SETTINGS if s["reduce"] != "ema"], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int32])
-def test_a_value_after_the_first_takes_one_kernel(
-    dtype: torch.dtype, setting: dict[str, Any]
-) -> None:
+def test_a_value_after_the_first_takes_one_kernel(dtype, setting):
     metrics = MetricsLogger()
     loss = torch.ones((), dtype=dtype)
     metrics.log_value("loss", loss, **setting)
@@ -218,9 +200,7 @@ class NoDouble(torch.Tensor):
     """Is refused in double precision, like a tensor on Apple's MPS."""
 
     @classmethod
-    def __torch_function__(
-        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
         result = super().__torch_function__(function, types, args, kwargs or {})
         if isinstance(result, torch.Tensor) and result.dtype == torch.float64:
             raise TypeError("the MPS framework doesn't support float64")
@@ -228,9 +208,7 @@ class NoDouble(torch.Tensor):
 
 
 @pytest.mark.parametrize("setting", [{}, {"window": 2}, {"reduce": "ema", "ema_coeff": 0.5}])
-def test_where_there_is_no_double_precision_integers_are_averaged_in_single(
-    setting: dict[str, Any],
-) -> None:
+def test_where_there_is_no_double_precision_integers_are_averaged_in_single(setting):
     metrics = MetricsLogger()
     for value in (True, False):
         metrics.log_value("success", torch.tensor(value).as_subclass(NoDouble), **setting)
@@ -240,7 +218,7 @@ def test_where_there_is_no_double_precision_integers_are_averaged_in_single(
 
 
 @each_setting
-def test_logging_a_loss_does_not_keep_its_graph(setting: dict[str, Any]) -> None:
+def test_logging_a_loss_does_not_keep_its_graph(setting):
     metrics = MetricsLogger()
     in_graphs = []
     for _ in range(3):
@@ -256,9 +234,7 @@ def test_logging_a_loss_does_not_keep_its_graph(setting: dict[str, Any]) -> None
 
 @each_setting
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool])
-def test_logging_and_reducing_never_wait_for_the_device(
-    dtype: torch.dtype, setting: dict[str, Any]
-) -> None:
+def test_logging_and_reducing_never_wait_for_the_device(dtype, setting):
     metrics = MetricsLogger()
     for _ in range(4):
         metrics.log_value("value", torch.zeros((), dtype=dtype, device="meta"), **setting)

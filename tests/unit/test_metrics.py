@@ -1,17 +1,14 @@
 """What becomes of logged values. The frameworks' own values are logged in tests/frameworks."""
 
 import copy
-import gc
 import math
 import pickle
-import tracemalloc
+import re
 from decimal import Decimal
-from typing import get_args
 
 import pytest
 
 from self_supervised_loss import MetricsLogger
-from self_supervised_loss._metrics import Reduce
 
 
 def reduced(values, **settings):
@@ -205,7 +202,6 @@ def test_keys_that_are_no_strings_are_refused(key):
     metrics = MetricsLogger()
     for call in (
         lambda: metrics.log_value(key, 1.0),
-        lambda: metrics.log_dict({"loss": 1.0}, key=key),
         lambda: metrics.log_dict({3: 1.0}),
         lambda: metrics.peek(key),
     ):
@@ -216,25 +212,33 @@ def test_keys_that_are_no_strings_are_refused(key):
     assert metrics.reduce() == {}
 
 
-@pytest.mark.parametrize("key", [("icm",), ("icm", "loss", "x"), ("icm", "loss", "x", "y")])
+@pytest.mark.parametrize(
+    ("there", "key"),
+    [
+        (("icm", "loss"), ("icm",)),
+        (("icm",), ("icm", "loss")),
+        (("icm", "loss"), ("icm", "loss", "x", "y")),
+    ],
+)
 @pytest.mark.parametrize("reduce", ["mean", "ema"])
-def test_a_key_is_not_both_a_value_and_a_dict(reduce, key):
+def test_a_key_is_not_both_a_value_and_a_dict(reduce, there, key):
     metrics = MetricsLogger()
-    metrics.log_value(("icm", "loss"), 1.0, reduce=reduce)
+    metrics.log_value(there, 1.0, reduce=reduce)
     if reduce == "ema":
         metrics.reduce()  # a moving average is still there
     with pytest.raises(ValueError) as raised:
         metrics.log_value(key, 2.0)
     assert str(raised.value) == (
-        f"cannot log {key} beside ('icm', 'loss'): a key is either a value or a dict"
+        f"cannot log {key} beside {there}: a key is either a value or a dict"
     )
-    assert metrics.reduce() == {"icm": {"loss": 1.0}}
+    assert metrics.peek(there) == 1.0
 
 
 @pytest.mark.parametrize("value", [None, {"loss": 1.0}, "high", [1.0]])
 def test_what_is_no_number_is_refused_with_its_key(value):
     metrics = MetricsLogger()
-    with pytest.raises(TypeError, match=r"of \('icm', 'loss'\) is not a number, an array or a ten"):
+    fault = f"the value {value!r} of ('icm', 'loss') is not a number, an array or a tensor"
+    with pytest.raises(TypeError, match=re.escape(fault)):
         metrics.log_value(("icm", "loss"), value, reduce="sum")
     for number in (1.0, 2.0):  # neither its settings nor its place were taken
         metrics.log_value(("icm", "loss"), number)
@@ -299,7 +303,7 @@ def test_peek_of_a_key_never_logged_lists_the_keys_there_are(key):
     )
 
 
-# Copies, memory and time
+# Copies and time
 
 
 @pytest.mark.parametrize(
@@ -313,24 +317,6 @@ def test_a_copy_goes_on_by_itself(duplicate):
     twin.log_dict({"mean": 3.0, "window": 3.0})
     assert twin.reduce() == {"mean": 2.0, "window": 2.0}
     assert metrics.reduce() == {"mean": 1.0, "window": 1.0}
-
-
-def test_memory_does_not_grow_with_the_number_of_values():
-    metrics = MetricsLogger()
-
-    def log(times):
-        for step in range(times):
-            for reduce in get_args(Reduce):
-                metrics.log_value(reduce, float(step), reduce=reduce)
-            metrics.log_value("window", float(step), window=10)
-
-    log(times=100)
-    tracemalloc.start()
-    log(times=2_000)
-    gc.collect()  # empties CPython's free lists
-    grown, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert grown < 10_000  # bytes; 2,000 floats in one list alone are 64,000
 
 
 def test_a_key_is_compared_with_no_other_however_many_there_are():

@@ -16,22 +16,18 @@ MEMORY = "import psutil; print(psutil.Process().memory_info().rss)"  # psutil is
 
 
 def measure() -> Iterator[Row]:
-    """Starts an interpreter for each import."""
-
-    def run(code: str) -> str:
-        return subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout
-
     seconds = interleave(
         {name: lambda code=code: run(code) for name, code in IMPORTS.items()},
         rounds=12,
         timer=time.perf_counter,  # the time of this processor does not count other processes
     )
     memory = {name: int(run(f"{code}\n{MEMORY}")) for name, code in IMPORTS.items()}
-    for what, unit, values in (
-        ("importing, with the interpreter", "ms", seconds),
-        ("memory after importing", "MB", memory),
-    ):
-        for other in "Python alone", "RLlib's API":
-            yield Row(what, values["ours"], other, values[other], unit)
+    for other in "Python alone", "RLlib's API":
+        what = "importing, with the interpreter"
+        yield Row(what, seconds["ours"], other, seconds[other], "ms")
+    for other in "Python alone", "RLlib's API":
+        yield Row("memory after importing", memory["ours"], other, memory[other], "MB")
+
+
+def run(code: str) -> str:
+    return subprocess.check_output([sys.executable, "-c", code], text=True)

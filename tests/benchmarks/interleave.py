@@ -13,33 +13,21 @@ class Row(NamedTuple):
     """One line of the table: what the library takes, beside what something else takes."""
 
     what: str
-    ours: float
-    """Seconds or bytes."""
+    ours: float  # in seconds or bytes
     other: str
     its: float
-    """What the other takes."""
-    unit: str
-    """That the table has them in: ns, µs, ms or MB."""
-    goal: str = ""
-    """What the ratio of the two is not to exceed."""
+    unit: str  # that the table has them in
+    goal: str = ""  # what the ratio of the two is not to exceed
 
 
 def interleave(
     sides: dict[str, Callable[[], Any]],
     *,
     rounds: int = 50,
-    timer: Callable[[], float] = time.process_time,
+    timer: Callable[[], float] = time.process_time,  # goes on without other processes
 ) -> dict[str, float]:
-    """Measures the seconds that a call takes.
-
-    Args:
-        sides: What is compared, by name.
-        rounds: How often all of them are timed, each for about 10 ms, or one call.
-        timer: By default the time of the processor, which goes on without other processes.
-
-    Returns:
-        The median of the rounds, by name.
-    """
+    """Returns the seconds that a call takes, by name: the median of the rounds. In each round, each
+    is timed for about 10 ms, or one call."""
     timers = {name: timeit.Timer(side, timer=timer) for name, side in sides.items()}
     numbers = {name: max(1, int(0.01 / min(side.repeat(3, 1)))) for name, side in timers.items()}
     seconds: dict[str, list[float]] = {name: [] for name in sides}

@@ -19,19 +19,20 @@ NUM_CALLS = 100_000
 
 def measure() -> Iterator[Row]:
     """Logs numbers and losses, and into windows of two sizes."""
-    for method in "log_value", "log_dict":
-        for kind in "number", "loss":
-            value = _make(kind)
-            logs = {name: _log_of(name, method) for name in LOGGERS}
-            seconds = interleave(
-                {name: lambda log=log, value=value: log(value) for name, log in logs.items()}
-            )
-            what = f"{method} of a {kind}"
-            goal = "2.5" if what == "log_value of a loss" else ""
-            yield Row(what, seconds["ours"], "RLlib's", seconds["RLlib's"], "µs", goal)
+    for what, method, value, goal in (
+        ("log_value of a number", "log_value", 1.0, ""),
+        ("log_value of a loss", "log_value", new_loss(), "2.5"),
+        ("log_dict of a number", "log_dict", 1.0, ""),
+        ("log_dict of a loss", "log_dict", new_loss(), ""),
+    ):
+        logs = {name: log_of(name, method) for name in LOGGERS}
+        seconds = interleave(
+            {name: lambda log=log, value=value: log(value) for name, log in logs.items()}
+        )
+        yield Row(what, seconds["ours"], "RLlib's", seconds["RLlib's"], "µs", goal)
 
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        grown = {name: pool.apply(_memory_of_losses, (name,)) for name in LOGGERS}
+        grown = {name: pool.apply(memory_of_losses, (name,)) for name in LOGGERS}
     what = f"memory of {NUM_CALLS:,} log_value of a loss"
     yield Row(what, grown["ours"], "RLlib's", grown["RLlib's"], "MB")
 
@@ -46,11 +47,11 @@ def measure() -> Iterator[Row]:
     yield Row(f"log_value, {large}", seconds[large], small, seconds[small], "µs", "1 but for noise")
 
 
-def _make(kind: str) -> Any:
-    return 1.0 if kind == "number" else torch.ones((), requires_grad=True) * 2
+def new_loss() -> torch.Tensor:
+    return torch.ones((), requires_grad=True) * 2
 
 
-def _log_of(logger: str, method: str) -> Callable[[Any], None]:
+def log_of(logger: str, method: str) -> Callable[[Any], None]:
     log = getattr(LOGGERS[logger](), method)
     if method == "log_value":
         return lambda value: log("loss", value, reduce="mean")
@@ -59,12 +60,12 @@ def _log_of(logger: str, method: str) -> Callable[[Any], None]:
     )
 
 
-def _memory_of_losses(logger: str) -> int:
-    log = _log_of(logger, "log_value")
+def memory_of_losses(logger: str) -> int:
+    log = log_of(logger, "log_value")
     for _ in range(100):
-        log(_make("loss"))
+        log(new_loss())
     process = psutil.Process()
     before = process.memory_info().rss
     for _ in range(NUM_CALLS):
-        log(_make("loss"))
+        log(new_loss())
     return max(process.memory_info().rss - before, 0)

@@ -28,11 +28,10 @@ OBS_SPACE, ACTION_SPACE = gym.spaces.Box(-1, 1, (OBS_SIZE,)), gym.spaces.Discret
 class PolicyRLModule(TorchRLModule, Policy):
     """The policy of `ppo_curiosity.py` as a module of RLlib's."""
 
-    def setup(self) -> None:
-        """Builds the networks."""
+    def setup(self):
         Policy.__init__(self, OBS_SIZE, NUM_ACTIONS)
 
-    def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, torch.Tensor]:
+    def _forward_train(self, batch, **kwargs):
         return Policy.forward(self, batch)
 
 
@@ -51,30 +50,21 @@ def make_modules() -> MultiRLModule:
 def parameters_of_rllib(modules: MultiRLModule) -> list[nn.Parameter]:
     """Returns the parameters in the order of `parameters_of_tianshou`."""
     policy, icm = modules["policy"], modules["icm"]
-    return _parameters(
-        policy.actor, policy.critic, icm.feature_net, icm.inverse_net, icm.forward_net
-    )
+    networks = policy.actor, policy.critic, icm.feature_net, icm.inverse_net, icm.forward_net
+    return [*nn.ModuleList(networks).parameters()]
 
 
 def parameters_of_tianshou(algorithm: ICMOnPolicyWrapper) -> list[nn.Parameter]:
     """Returns the parameters in the order of `parameters_of_rllib`."""
     ppo, icm = algorithm.wrapped_algorithm, algorithm.model
-    return _parameters(
-        ppo.policy.actor, ppo.critic, icm.feature_net, icm.inverse_model, icm.forward_model
-    )
-
-
-def _parameters(*networks: nn.Module) -> list[nn.Parameter]:
-    return [parameter for network in networks for parameter in network.parameters()]
+    networks = ppo.policy.actor, ppo.critic, icm.feature_net, icm.inverse_model, icm.forward_model
+    return [*nn.ModuleList(networks).parameters()]
 
 
 class RLlibLearner(TorchLearner):
     """RLlib's learner with PPO's loss from `ppo_curiosity.py`, since RLlib's own does more."""
 
-    def compute_loss_for_module(
-        self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: Any
-    ) -> torch.Tensor:
-        """Computes PPO's loss."""
+    def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
         return PPOLearner.compute_loss_for_module(
             self, module_id=module_id, config=CONFIG, batch=batch, fwd_out=fwd_out
         )

@@ -23,38 +23,40 @@ from benchmarks.other_frameworks import (
     step_of_tianshou,
 )
 from examples.ppo_curiosity import PPOLearner
-from modules.icm import ICM
 
-from self_supervised_loss import MetricsLogger
+from self_supervised_loss import MetricsLogger, SelfSupervisedLossAPI
 
 Columns = dict[str, torch.Tensor]
 Losses = Callable[[Columns], list[torch.Tensor]]
 LOSS = torch.zeros((), requires_grad=True) * 1  # has a graph, as a loss does
 
+torch.manual_seed(0)
+BATCH = {
+    "obs": torch.randn(BATCH_SIZE, OBS_SIZE),
+    "new_obs": torch.randn(BATCH_SIZE, OBS_SIZE),
+    "actions": torch.randint(NUM_ACTIONS, (BATCH_SIZE,)),
+    "action_logp": torch.full((BATCH_SIZE,), 1 / NUM_ACTIONS).log(),
+    "advantages": torch.randn(BATCH_SIZE),
+    "value_targets": torch.randn(BATCH_SIZE),
+}
+
 
 class NoMetrics:
-    """Logs nothing."""
-
-    def log_dict(self, value_dict: dict[Any, Any], **kwargs: Any) -> None:
-        """Does nothing."""
+    def log_dict(self, value_dict, **kwargs): ...
 
 
-class FreeICM(ICM):
-    """An ICM whose loss takes next to no time, so that dispatch and logging are left."""
+class FreeICM(SelfSupervisedLossAPI[torch.Tensor]):
+    """Logs what an ICM logs. The loss takes next to no time, so that the rest is left."""
 
-    def compute_self_supervised_loss(
-        self, *, learner: Any, module_id: str, **kwargs: Any
-    ) -> torch.Tensor:
-        """Logs what an ICM logs."""
+    def compute_self_supervised_loss(self, *, learner, module_id, **kwargs):
         learner.metrics.log_dict({"forward_loss": LOSS, "inverse_loss": LOSS}, key=module_id)
         return LOSS
 
 
 class FreePPOLearner(PPOLearner):
-    """A learner whose loss takes next to no time, so that dispatch and logging are left."""
+    """Logs what PPO logs. The loss takes next to no time, so that the rest is left."""
 
-    def compute_loss_for_module(self, *, module_id: str, **kwargs: Any) -> torch.Tensor:
-        """Logs what PPO logs."""
+    def compute_loss_for_module(self, *, module_id, **kwargs):
         self.metrics.log_dict(
             {"policy_loss": LOSS, "vf_loss": LOSS, "entropy": LOSS}, key=module_id
         )
@@ -62,39 +64,29 @@ class FreePPOLearner(PPOLearner):
 
 
 def measure() -> Iterator[Row]:
-    """Compares whole steps, then compiled ones, then what logging takes with a whole step."""
-    torch.manual_seed(0)
-    batch = {
-        "obs": torch.randn(BATCH_SIZE, OBS_SIZE),
-        "new_obs": torch.randn(BATCH_SIZE, OBS_SIZE),
-        "actions": torch.randint(NUM_ACTIONS, (BATCH_SIZE,)),
-        "action_logp": torch.full((BATCH_SIZE,), 1 / NUM_ACTIONS).log(),
-        "advantages": torch.randn(BATCH_SIZE),
-        "value_targets": torch.randn(BATCH_SIZE),
-    }
-    yield from _measure_steps(batch)
-    yield from _measure_compiled_steps(batch)
-    yield from _measure_dispatch_and_logging(batch)
+    yield from measure_steps()
+    yield from measure_compiled_steps()
+    yield from measure_dispatch_and_logging()
 
 
-def _measure_steps(batch: Columns) -> Iterator[Row]:
+def measure_steps() -> Iterator[Row]:
     modules, tianshou = make_modules(), make_tianshou()
-    optimizers = _optimizers(modules)
+    optimizers = make_optimizers(modules)
     steps = {
-        "ours": _step(optimizers, _losses_by_learner(modules, NoMetrics()), batch),
-        "by hand": _step(optimizers, _losses_by_hand(modules), batch),
-        "by hand, again": _step(optimizers, _losses_by_hand(modules), batch),
-        "RLlib's": step_of_rllib(modules, lambda: _shuffled(batch), NoMetrics()),
-        "Tianshou's": step_of_tianshou(tianshou, batch),
+        "ours": step_of(optimizers, losses_by_learner(modules, NoMetrics())),
+        "by hand": step_of(optimizers, losses_by_hand(modules)),
+        "by hand, again": step_of(optimizers, losses_by_hand(modules)),
+        "RLlib's": step_of_rllib(modules, draw_minibatch, NoMetrics()),
+        "Tianshou's": step_of_tianshou(tianshou, BATCH),
     }
-    _check_gradients(steps, modules, tianshou)
+    check_gradients(steps, modules, tianshou)
     seconds = interleave(steps, rounds=300)
-    yield from _beside_by_hand("a training step", seconds)
+    yield from beside_by_hand("a training step", seconds)
     for other in "RLlib's", "Tianshou's":
         yield Row("a training step", seconds["ours"], other, seconds[other], "ms", "1")
 
 
-def _check_gradients(steps: dict[str, Callable[[], Any]], modules: Any, tianshou: Any) -> None:
+def check_gradients(steps: dict[str, Callable[[], Any]], modules: Any, tianshou: Any) -> None:
     """Takes a step of each with the same weights, and compares their gradients."""
     parameters, its_parameters = parameters_of_rllib(modules), parameters_of_tianshou(tianshou)
     for its_parameter, parameter in zip(its_parameters, parameters, strict=True):
@@ -109,49 +101,40 @@ def _check_gradients(steps: dict[str, Callable[[], Any]], modules: Any, tianshou
         )
 
 
-def _measure_compiled_steps(batch: Columns) -> Iterator[Row]:
+def measure_compiled_steps() -> Iterator[Row]:
     modules = make_modules()
-    optimizers = _optimizers(modules)
-    by_hand = torch.compile(_losses_by_hand(modules), fullgraph=True)
-    ours = torch.compile(_losses_by_learner(modules, NoMetrics()), fullgraph=True)
+    optimizers = make_optimizers(modules)
+    by_hand = torch.compile(losses_by_hand(modules), fullgraph=True)
+    ours = torch.compile(losses_by_learner(modules, NoMetrics()), fullgraph=True)
     steps = {
-        "ours": _step(optimizers, ours, batch),
-        "by hand": _step(optimizers, by_hand, batch),
-        "by hand, again": _step(optimizers, by_hand, batch),
+        "ours": step_of(optimizers, ours),
+        "by hand": step_of(optimizers, by_hand),
+        "by hand, again": step_of(optimizers, by_hand),
     }
-    yield from _beside_by_hand("a compiled training step", interleave(steps, rounds=300))
+    yield from beside_by_hand("a compiled training step", interleave(steps, rounds=300))
 
 
-def _beside_by_hand(what: str, seconds: dict[str, float]) -> Iterator[Row]:
+def beside_by_hand(what: str, seconds: dict[str, float]) -> Iterator[Row]:
     by_hand, again = seconds["by hand"], seconds["by hand, again"]
     yield Row(what, seconds["ours"], "by hand", by_hand, "ms", "1.01")
     yield Row(f"noise of {what}: by hand, again", again, "by hand", by_hand, "ms")
 
 
-def _measure_dispatch_and_logging(batch: Columns) -> Iterator[Row]:
+def measure_dispatch_and_logging() -> Iterator[Row]:
     modules = make_modules()
-    optimizers = _optimizers(modules)
-    free = FreePPOLearner(module={"policy": None, "icm": FreeICM(OBS_SIZE, NUM_ACTIONS)})
-    data = dict.fromkeys(free.module, batch)
-    seconds = interleave(
-        {
-            "ours": lambda: free.compute_losses(fwd_out=data, batch=data),
-            "the whole step": _step(
-                optimizers, _losses_by_learner(modules, MetricsLogger()), batch
-            ),
-        }
-    )
-    yield Row(
-        "dispatch and logging in a training step",
-        seconds["ours"],
-        "the whole step",
-        seconds["the whole step"],
-        "µs",
-        "0.012",
-    )
+    optimizers = make_optimizers(modules)
+    free = FreePPOLearner(module={"policy": None, "icm": FreeICM()})
+    data = dict.fromkeys(free.module, BATCH)
+    steps = {
+        "ours": lambda: free.compute_losses(fwd_out=data, batch=data),
+        "the whole step": step_of(optimizers, losses_by_learner(modules, MetricsLogger())),
+    }
+    seconds = interleave(steps)
+    what, other = "dispatch and logging in a training step", "the whole step"
+    yield Row(what, seconds["ours"], other, seconds[other], "µs", "0.012")
 
 
-def _losses_by_hand(modules: Any) -> Losses:
+def losses_by_hand(modules: Any) -> Losses:
     policy, icm = modules["policy"], modules["icm"]
     ppo = PPOLearner(module={}, config=CONFIG, metrics=NoMetrics())
 
@@ -168,7 +151,7 @@ def _losses_by_hand(modules: Any) -> Losses:
     return compute_losses
 
 
-def _losses_by_learner(modules: Any, metrics: Any) -> Losses:
+def losses_by_learner(modules: Any, metrics: Any) -> Losses:
     learner = PPOLearner(module=modules, config=CONFIG, metrics=metrics)
 
     def compute_losses(batch: Columns) -> list[torch.Tensor]:
@@ -179,16 +162,14 @@ def _losses_by_learner(modules: Any, metrics: Any) -> Losses:
     return compute_losses
 
 
-def _optimizers(modules: Any) -> list[torch.optim.Optimizer]:
+def make_optimizers(modules: Any) -> list[torch.optim.Optimizer]:
     # One set for all steps on these modules, so that only the losses of the steps differ.
     return [torch.optim.Adam(module.parameters(), lr=0.0) for module in modules.values()]
 
 
-def _step(
-    optimizers: list[torch.optim.Optimizer], compute_losses: Losses, batch: Columns
-) -> Callable[[], None]:
+def step_of(optimizers: list[torch.optim.Optimizer], compute_losses: Losses) -> Callable[[], None]:
     def step() -> None:
-        losses = compute_losses(_shuffled(batch))
+        losses = compute_losses(draw_minibatch())
         for optimizer in optimizers:
             optimizer.zero_grad()
         torch.autograd.backward(losses)
@@ -198,6 +179,6 @@ def _step(
     return step
 
 
-def _shuffled(batch: Columns) -> Columns:
+def draw_minibatch() -> Columns:
     indices = torch.randperm(BATCH_SIZE)
-    return {column: values[indices] for column, values in batch.items()}
+    return {column: values[indices] for column, values in BATCH.items()}

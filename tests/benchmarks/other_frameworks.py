@@ -37,12 +37,10 @@ class PolicyRLModule(TorchRLModule, Policy):
 
 def make_modules() -> MultiRLModule:
     """Makes a policy and an ICM as modules of RLlib's, which any loop can train."""
-    classes = {"policy": PolicyRLModule, "icm": ICMRLModule}
+    spaces = {"observation_space": OBS_SPACE, "action_space": ACTION_SPACE}
     specs = {
-        module_id: RLModuleSpec(
-            module_class=module_class, observation_space=OBS_SPACE, action_space=ACTION_SPACE
-        )
-        for module_id, module_class in classes.items()
+        "policy": RLModuleSpec(module_class=PolicyRLModule, **spaces),
+        "icm": RLModuleSpec(module_class=ICMRLModule, **spaces),
     }
     return MultiRLModuleSpec(rl_module_specs=specs).build()
 

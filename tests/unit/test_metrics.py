@@ -64,21 +64,21 @@ def test_peek_changes_nothing_and_reduce_takes_everything_out():
     metrics = MetricsLogger()
     metrics.log_value(("icm", "loss"), 1.0)
     assert metrics.peek(("icm", "loss")) == metrics.peek(("icm", "loss")) == 1.0
-    reduced = metrics.reduce()
+    taken_out = metrics.reduce()
     assert metrics.reduce() == {}
     metrics.log_value("icm", 5.0)
-    assert reduced == {"icm": {"loss": 1.0}}
+    assert taken_out == {"icm": {"loss": 1.0}}
     assert metrics.reduce() == {"icm": 5.0}
 
 
 def test_a_moving_average_starts_at_the_first_value_and_goes_on_across_reduce():
     metrics = MetricsLogger()
-    reduced = []
+    averages = []
     for values in ([1, 0], [0, 8], []):
         for value in values:
             metrics.log_value("success", value, reduce="ema", ema_coeff=0.25)
-        reduced.append(metrics.reduce()["success"])
-    assert reduced == [0.75, 2.421875, 2.421875]
+        averages.append(metrics.reduce()["success"])
+    assert averages == [0.75, 2.421875, 2.421875]
 
 
 def test_a_new_value_has_a_hundredth_of_the_weight_in_a_moving_average_by_default():

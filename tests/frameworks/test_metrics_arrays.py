@@ -85,14 +85,17 @@ def test_a_number_first_does_not_make_half_precision_stop_growing():
 
 @pytest.mark.parametrize("to_array", [np.array, to_torch], ids=["numpy", "torch"])
 @pytest.mark.parametrize(
+    ("dtype", "value"),
+    [(np.int32, 2**31 - 1), (np.int64, 2**40 + 1)],  # the largest, and one that float32 lacks
+)
+@pytest.mark.parametrize(
     "setting", [{}, {"window": 5}, {"reduce": "sum"}, {"reduce": "ema"}], ids=str
 )
-def test_what_integers_come_to_is_exact(to_array, setting):
-    number = 2**40 + 1  # single precision has no such number
+def test_what_integers_come_to_is_exact(setting, dtype, value, to_array):
     metrics = MetricsLogger()
     for _ in range(3):
-        metrics.log_value("steps", to_array(np.array(number)), **setting)
-    expected = 3 * number if setting == {"reduce": "sum"} else number
+        metrics.log_value("steps", to_array(np.array(value, dtype=dtype)), **setting)
+    expected = 3 * value if setting == {"reduce": "sum"} else value
     assert float(metrics.peek("steps")) == pytest.approx(expected, rel=1e-15)
 
 
@@ -107,19 +110,20 @@ def test_integers_stay_integers_where_nothing_is_averaged(to_array, reduce):
 
 @each_setting
 @each_framework
-def test_what_goes_in_and_what_comes_out_can_be_changed_in_place(to_array, setting):
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_what_goes_in_and_what_comes_out_can_be_changed_in_place(dtype, to_array, setting):
     metrics = MetricsLogger()
-    logged = to_array(np.array([1.0, 2.0], dtype=np.float32))
+    logged = to_array(np.array([1, 2], dtype=dtype))
     metrics.log_value("value", logged, **setting)
-    logged *= 10
+    logged += 10
     peeked = metrics.peek("value")
-    assert peeked.tolist() == [1.0, 2.0]
-    peeked /= 10
+    assert peeked.tolist() == [1, 2]
+    peeked += 10
     reduced = metrics.reduce()["value"]
-    assert reduced.tolist() == [1.0, 2.0]
-    reduced /= 10
+    assert reduced.tolist() == [1, 2]
+    reduced += 10
     if setting == {"reduce": "ema"}:
-        assert metrics.peek("value").tolist() == [1.0, 2.0]
+        assert metrics.peek("value").tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("setting", LAST, ids=str)

@@ -1,16 +1,15 @@
 """The README files do what they say. Type checkers read them in `typing`."""
 
 import copy
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
-from statistics import fmean
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import distributed
-
-from self_supervised_loss import Learner
 
 PROJECT = Path(__file__).parents[1]
 README = PROJECT / "README.md"
@@ -104,17 +103,37 @@ def test_both_versions_of_the_loop_at_the_top_end_with_the_same_weights():
         assert through_the_learner[name].item() == pytest.approx(mean)
 
 
-def test_the_metrics_of_two_processes_are_averaged_by_name():
-    def all_gather_object(ranks, logged):
-        ranks[:] = logged, {"only there": 1.0, "hundred": 101.0, "one": 2.0}
-
-    two_processes = SimpleNamespace(get_world_size=lambda: 2, all_gather_object=all_gather_object)
+def test_two_processes_that_log_in_different_orders_have_the_same_means_by_name(tmp_path):
     [recipe] = (block for block in python_blocks(README) if "DistributedDataParallel" in block)
-    learner = Learner(module={})
-    learner.metrics.log_dict({"one": 0.0, "hundred": 99.0, "only here": 0.5})
-    namespace = {"learner": learner, "distributed": two_processes, "fmean": fmean}
-    exec("logged =" + recipe.partition("\nlogged =")[2], namespace)
-    assert namespace["means"] == {"one": 1, "hundred": 100, "only here": 0.5, "only there": 1}
+    _, averaging = recipe.split("\nlogged =")
+    script = f"""
+import sys
+from statistics import fmean
+from torch import distributed
+from self_supervised_loss import Learner
+
+rank = int(sys.argv[1])
+rendezvous = "file://{tmp_path}/rendezvous"
+distributed.init_process_group("gloo", rendezvous, rank=rank, world_size=2)
+learner = Learner(module={{}})
+for name, mean in [("one", 1), ("hundred", 100)][:: 1 if rank else -1]:
+    learner.metrics.log_value(name, mean + rank - 0.5)
+learner.metrics.log_value(f"only in {{rank}}", rank)
+logged ={averaging}
+assert means == {{"one": 1, "hundred": 100, "only in 0": 0, "only in 1": 1}}, means
+distributed.destroy_process_group()
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", script, str(rank)], env=environment)
+        for rank in range(2)
+    ]
+    try:
+        assert [process.wait() for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def test_without_its_marked_lines_a_program_does_without_the_library():

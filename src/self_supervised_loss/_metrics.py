@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 from self_supervised_loss._arrays import detached, widened
 from self_supervised_loss._running import MovingAverage
-from self_supervised_loss._settings import RULES, Kept, Reduce, Settings
+from self_supervised_loss._settings import DEFAULT, RULES, Kept, Reduce, Settings
 
 Key: TypeAlias = str | tuple[str, ...]
 _Path: TypeAlias = tuple[str, ...]
@@ -159,11 +159,13 @@ class MetricsLogger:
     def _settings_of(
         self, path: _Path, reduce: Reduce | None, window: int | None, ema_coeff: float | None
     ) -> Settings:
-        before = self._settings.get(path, Settings())
+        before = self._settings.get(path, DEFAULT)
         settings = before.after_naming(reduce, window, ema_coeff)
+        if settings == before:
+            return before
         if not settings.are_possible():
             raise ValueError(f"{path} cannot be logged with {settings}: {RULES}")
-        if settings != before and path in self._logged:
+        if path in self._logged:
             raise ValueError(
                 f"{path} was logged with {before}, and cannot be logged with {settings} "
                 "before the next reduce()"

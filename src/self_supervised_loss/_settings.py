@@ -64,6 +64,9 @@ class Settings(NamedTuple):
         return ", ".join(f"{name}={value!r}" for name, value in named if value is not None)
 
 
+DEFAULT = Settings()
+
+
 def _is_weight(value: object) -> bool:
     return isinstance(value, Real) and 0 < float(value) <= 1
 

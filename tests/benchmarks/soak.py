@@ -52,24 +52,25 @@ def compute_losses(learner: Learner, step: int) -> dict[str, Any]:
     return learner.compute_losses(fwd_out=batch, batch=batch)
 
 
-# The scenarios. Each goes on for ever, and yields what the next step is to let go of.
+# The scenarios. Each goes on for ever, and yields after each step.
 
 
-def one_learner() -> Iterator[Any]:
+def one_learner() -> Iterator[None]:
     learner = LoggingLearner(module={"own": Curious(), "fallback": Plain()})
     for step in count():
-        yield compute_losses(learner, step)
+        compute_losses(learner, step)
+        yield
 
 
-def learners_that_come_and_go() -> Iterator[Any]:
+def learners_that_come_and_go() -> Iterator[None]:
     modules = {"own": Curious(), "fallback": Plain()}
     for step in count():
         learner = LoggingLearner(module=modules)
         compute_losses(learner, step)
-        yield learner
+        yield
 
 
-def classes_that_come_and_go() -> Iterator[Any]:
+def classes_that_come_and_go() -> Iterator[None]:
     loss_method = {"compute_self_supervised_loss": Curious.compute_self_supervised_loss}
     learner = LoggingLearner(module={})
     for step, kind in enumerate(cycle(["derived", "registered", "duck-typed", "plain"])):
@@ -85,7 +86,7 @@ def classes_that_come_and_go() -> Iterator[Any]:
             # isinstance of an ABC asks all its subclasses, also the dropped ones until they are
             # collected
             gc.collect()
-        yield module_class
+        yield
 
 
 SCENARIOS = (
@@ -95,7 +96,7 @@ SCENARIOS = (
 )
 
 
-def resident_mb_after(steps: Iterator[Any], number: int) -> float:
+def resident_mb_after(steps: Iterator[None], number: int) -> float:
     import psutil  # not above: the unit tests run where it is not installed
 
     for _ in islice(steps, number):
@@ -104,7 +105,7 @@ def resident_mb_after(steps: Iterator[Any], number: int) -> float:
     return psutil.Process().memory_info().rss / 2**20
 
 
-def soak(scenario: Callable[[], Iterator[Any]], number: int) -> tuple[float, float]:
+def soak(scenario: Callable[[], Iterator[None]], number: int) -> tuple[float, float]:
     """Returns the resident memory, in MB, after a hundredth of the steps and after all."""
     steps, warm_up = scenario(), number // 100
     return resident_mb_after(steps, warm_up), resident_mb_after(steps, number - warm_up)

@@ -8,5 +8,5 @@ __version__ = "0.1.0"
 
 __all__ = ["Learner", "MetricsLogger", "ModuleID", "SelfSupervisedLossAPI", "__version__"]
 
-for _public in (Learner, MetricsLogger, SelfSupervisedLossAPI):
-    _public.__module__ = __name__  # as help(), tracebacks and pickles show it
+# The classes keep the `__module__` of their files. With that of the package, `Learner??` in IPython
+# and `inspect.getsource` would find no source.

@@ -4,7 +4,7 @@ import abc
 import importlib
 from typing import Any, TypeVar
 
-from self_supervised_loss._frameworks import imported
+from self_supervised_loss._frameworks import find_imported
 
 RL_MODULE = "ray.rllib.core.rl_module.rl_module", "RLModule"
 _RLLIB_APIS = "ray.rllib.core.rl_module.apis"
@@ -20,13 +20,13 @@ class SharedWithRLlib(abc.ABC):  # noqa: B024 - our API, its only direct subclas
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Makes RLlib call the loss method of a new `RLModule` class, also in Ray's workers."""
         super().__init_subclass__(**kwargs)
-        if imported(*RL_MODULE) in cls.__mro__:
+        if find_imported(*RL_MODULE) in cls.__mro__:
             _rllib_api().register(_SharedRLModule)
 
     @classmethod
     def register(cls, subclass: type[_T]) -> type[_T]:
         """Registers a class that cannot be changed, an `RLModule` with RLlib's API as well."""
-        rl_module = imported(*RL_MODULE)
+        rl_module = find_imported(*RL_MODULE)
         if rl_module is not None and issubclass(subclass, rl_module):
             _rllib_api().register(subclass)
         return abc.ABCMeta.register(cls, subclass)
@@ -35,7 +35,7 @@ class SharedWithRLlib(abc.ABC):  # noqa: B024 - our API, its only direct subclas
     def __subclasshook__(cls, subclass: type) -> Any:
         """Counts in what implements RLlib's API, by derivation or by registration."""
         is_our_api = SharedWithRLlib in cls.__bases__
-        rllib_api = imported(_RLLIB_APIS, "SelfSupervisedLossAPI")
+        rllib_api = find_imported(_RLLIB_APIS, "SelfSupervisedLossAPI")
         if is_our_api and rllib_api is not None and issubclass(subclass, rllib_api):
             return True
         return NotImplemented
@@ -50,7 +50,7 @@ class _SharedRLModule(abc.ABC):  # noqa: B024 - for issubclass alone
     @classmethod
     def __subclasshook__(cls, subclass: type) -> bool:
         # Not issubclass, with which our API would ask RLlib's in turn.
-        return {SharedWithRLlib, imported(*RL_MODULE)} <= {*subclass.__mro__}
+        return {SharedWithRLlib, find_imported(*RL_MODULE)} <= {*subclass.__mro__}
 
 
 def _rllib_api() -> Any:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from self_supervised_loss._api import ConfigT, ModuleID, SelfSupervisedLossAPI, TensorT
-from self_supervised_loss._frameworks import is_dynamo_tracing
+from self_supervised_loss._frameworks import is_dynamo_tracing, is_mapping
 from self_supervised_loss._metrics import MetricsLogger
 from self_supervised_loss._wrappers import check_fallback, remedy, unwrap
 
@@ -52,7 +52,7 @@ class Learner(Generic[TensorT, ConfigT]):
             TypeError: If `module` is no mapping, such as a single module or a wrapper around all.
         """
         super().__init__()
-        if not _is_mapping(type(module)):
+        if not is_mapping(module):
             raise TypeError(_no_mapping(module))
         self.module: Any = module
         self.config = cast("ConfigT", config)
@@ -160,13 +160,9 @@ def _add_note(error: Any, note: str) -> None:
         error.add_note(note)
 
 
-def _is_mapping(a_class: type) -> bool:
-    return hasattr(a_class, "keys") and hasattr(a_class, "__getitem__")
-
-
 def _no_mapping(module: Any) -> str:
     fault = f"module must map module IDs to modules, but is a {type(module).__name__}."
-    inside = type(unwrap(module))
-    if _is_mapping(inside):
-        return f"{fault} Wrap each module in it, not the {inside.__name__} of all modules."
+    inside = unwrap(module)
+    if is_mapping(inside):
+        return f"{fault} Wrap each module in it, not the {type(inside).__name__} of all modules."
     return f'{fault} Write Learner(module={{"my_module": my_module}}).'

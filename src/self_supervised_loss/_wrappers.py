@@ -6,7 +6,7 @@ from typing import Any
 
 from self_supervised_loss._api import SelfSupervisedLossAPI
 from self_supervised_loss._bridge import RL_MODULE
-from self_supervised_loss._frameworks import imported, is_dynamo_tracing
+from self_supervised_loss._frameworks import find_imported, is_dynamo_tracing
 
 # The attribute of each wrapper class that is the module inside. The classes are known by name,
 # since nothing is imported.
@@ -92,7 +92,7 @@ class _CloserLook(abc.ABC):  # noqa: B024 - for isinstance alone
 
 def _unwraps_itself(module_class: type) -> bool:
     unwrapped = getattr(module_class, "unwrapped", None)
-    rl_module = imported(*RL_MODULE)
+    rl_module = find_imported(*RL_MODULE)
     # RLModule.unwrapped returns the module itself, unless it is overridden.
     return callable(unwrapped) and unwrapped is not getattr(rl_module, "unwrapped", None)
 
@@ -113,5 +113,5 @@ def _module_inside(wrapper: Any) -> Any:
 
 def _forwards_attributes(module_class: type) -> bool:
     get_attribute = getattr(module_class, "__getattr__", None)
-    nn_module = imported("torch.nn", "Module")
+    nn_module = find_imported("torch.nn", "Module")
     return get_attribute not in (None, getattr(nn_module, "__getattr__", None))

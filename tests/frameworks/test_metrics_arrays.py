@@ -13,7 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from self_supervised_loss import MetricsLogger
-from self_supervised_loss._metrics import Reduce
+from self_supervised_loss._metrics.settings import Reduce
 
 SETTINGS = [{"reduce": reduce} for reduce in get_args(Reduce)] + [
     {"reduce": reduce, "window": 3} for reduce in get_args(Reduce) if reduce != "ema"

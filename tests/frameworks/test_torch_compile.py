@@ -22,7 +22,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from self_supervised_loss import Learner, MetricsLogger, SelfSupervisedLossAPI
-from self_supervised_loss._metrics import Reduce
+from self_supervised_loss._metrics.settings import Reduce
 
 NUM_CALLS = 20
 

@@ -3,7 +3,7 @@
 from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
-from self_supervised_loss._running import (
+from self_supervised_loss._metrics.running import (
     Last,
     Maximum,
     Mean,

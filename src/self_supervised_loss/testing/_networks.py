@@ -3,8 +3,8 @@
 from contextlib import ExitStack
 from typing import Any
 
-from self_supervised_loss._frameworks import imported
-from self_supervised_loss._values import attributes, content, version, walk
+from self_supervised_loss._frameworks import is_instance_of, is_torch_tensor
+from self_supervised_loss.testing._values import attributes, content, version, walk
 
 
 class Networks:
@@ -25,8 +25,7 @@ class Networks:
     def __init__(self, module: Any, wrapped: Any) -> None:
         """Looks for networks in a module, which may be wrapped."""
         self.module = module
-        torch_module = imported("torch.nn", "Module")
-        self.is_torch_module: bool = torch_module is not None and isinstance(module, torch_module)
+        self.is_torch_module: bool = _is_torch_module(module)
         roots = {"": module} if self.is_torch_module else _held(attributes(module), "")
         parts = _parts(roots)
         self.come_and_go: bool = _come_and_go([*parts.values(), *_parts({"": wrapped}).values()])
@@ -77,14 +76,13 @@ class Networks:
 
     def tensors_with_graph(self) -> dict[str, Any]:
         """Returns what is kept in attributes and in buffers, and leads to what it was made of."""
-        tensor_class = imported("torch", "Tensor") or ()
         owners = self.parts | {"": self.module}
         return {
             inner_path: value
             for path, owner in owners.items()
             for name, attribute in _state(owner).items()
             for inner_path, value in walk(attribute, _join(path, name))
-            if isinstance(value, tensor_class) and value.grad_fn is not None
+            if is_torch_tensor(value) and value.grad_fn is not None
         }
 
     def put_back(self) -> ExitStack:
@@ -119,9 +117,10 @@ def _come_and_go(parts: list[Any]) -> bool:
 
 def _held(values: dict[str, Any], path: str) -> dict[str, Any]:
     """Returns the torch modules and parameters among values, and in their lists and dicts."""
-    kinds = imported("torch.nn", "Module") or (), imported("torch.nn", "Parameter") or ()
     inside = (item for name, value in values.items() for item in walk(value, _join(path, name)))
-    return {path: value for path, value in inside if isinstance(value, kinds)}
+    return {
+        path: value for path, value in inside if _is_torch_module(value) or _is_parameter(value)
+    }
 
 
 def _containers(part: Any) -> dict[str, Any]:
@@ -129,10 +128,9 @@ def _containers(part: Any) -> dict[str, Any]:
 
 
 def _parts(roots: dict[str, Any]) -> dict[str, Any]:
-    torch_module = imported("torch.nn", "Module") or ()
     parts = dict[str, Any]()
     for path, root in roots.items():
-        if isinstance(root, torch_module):
+        if _is_torch_module(root):
             parts |= root.named_modules(prefix=path)
     return parts
 
@@ -140,14 +138,14 @@ def _parts(roots: dict[str, Any]) -> dict[str, Any]:
 def _parameters(roots: dict[str, Any]) -> dict[str, Any]:
     parameters = dict[str, Any]()
     for path, root in roots.items():
-        is_module = isinstance(root, imported("torch.nn", "Module"))
+        is_module = _is_torch_module(root)
         parameters |= root.named_parameters(prefix=path) if is_module else {path: root}
     return parameters
 
 
 def _state(owner: Any) -> dict[str, Any]:
     """Returns attributes and buffers, but for what torch makes anew from parameters."""
-    if not isinstance(owner, imported("torch.nn", "Module") or ()):
+    if not _is_torch_module(owner):
         return attributes(owner)
     made_from = [name for name, _ in owner.named_parameters(recurse=False)]
     state = attributes(owner) | dict(owner.named_buffers(recurse=False))
@@ -168,3 +166,11 @@ def _fingerprint(tensor: Any) -> Any:
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
+
+
+def _is_torch_module(value: Any) -> bool:
+    return is_instance_of(value, "torch.nn", "Module")
+
+
+def _is_parameter(value: Any) -> bool:
+    return is_instance_of(value, "torch.nn", "Parameter")

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from self_supervised_loss._arrays import detached, widened
-from self_supervised_loss._running import MovingAverage
-from self_supervised_loss._settings import DEFAULT, RULES, Kept, Reduce, Settings
+from self_supervised_loss._metrics.arrays import detached, widened
+from self_supervised_loss._metrics.running import MovingAverage
+from self_supervised_loss._metrics.settings import DEFAULT, RULES, Kept, Reduce, Settings
 
 Key: TypeAlias = str | tuple[str, ...]
 _Path: TypeAlias = tuple[str, ...]

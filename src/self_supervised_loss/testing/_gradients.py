@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from self_supervised_loss._frameworks import imported
-from self_supervised_loss._networks import Networks
-from self_supervised_loss._values import to_float, walk
+from self_supervised_loss._frameworks import find_imported, is_instance_of, is_torch_tensor
+from self_supervised_loss.testing._networks import Networks
+from self_supervised_loss.testing._values import to_float, walk
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Gradients:
 
 def edge_of(tensor: Any) -> tuple[Any, int]:
     """Returns where a tensor is in torch's graphs."""
-    edge = imported("torch.autograd.graph", "get_gradient_edge")(tensor)
+    edge = find_imported("torch.autograd.graph", "get_gradient_edge")(tensor)
     return edge.node, edge.output_nr
 
 
@@ -72,15 +72,14 @@ def _trainable(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_graph(values: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    tensor_class = imported("torch", "Tensor") or ()
-    return {n: v for n, v in values if isinstance(v, tensor_class) and v.grad_fn is not None}
+    return {n: v for n, v in values if is_torch_tensor(v) and v.grad_fn is not None}
 
 
 def _torch_gradients(loss: Any, tensors: list[Any]) -> Iterable[Any]:
     if not tensors or not getattr(loss, "requires_grad", False):
         return [None] * len(tensors)
-    ones = imported("torch", "ones_like")(loss)
-    found: Iterable[Any] = imported("torch.autograd", "grad")(
+    ones = find_imported("torch", "ones_like")(loss)
+    found: Iterable[Any] = find_imported("torch.autograd", "grad")(
         loss, tensors, grad_outputs=ones, retain_graph=True, allow_unused=True
     )
     return found
@@ -119,7 +118,7 @@ def ask_jax(call: Callable[[Any, Any], Any], loss: Any, module: Any, fwd_out: An
 
 
 def _jax_gradients(call: Callable[[Any, Any], Any], module: Any, fwd_out: Any) -> dict[str, Any]:
-    tree_util = imported("jax", "tree_util")
+    tree_util = find_imported("jax", "tree_util")
     named, structure = tree_util.tree_flatten_with_path((module, fwd_out))
     names = [("module", "fwd_out")[path[0].idx] + tree_util.keystr(path[1:]) for path, _ in named]
     values = dict(zip(names, (value for _, value in named), strict=True))
@@ -128,31 +127,33 @@ def _jax_gradients(call: Callable[[Any, Any], Any], module: Any, fwd_out: Any) -
         return call(*tree_util.tree_unflatten(structure, (values | arrays).values()))
 
     arrays = {name: value for name, value in values.items() if _is_floating(value)}
-    found: dict[str, Any] = imported("jax", "grad")(imported("jax", "jit")(compute))(arrays)
+    found: dict[str, Any] = find_imported("jax", "grad")(find_imported("jax", "jit")(compute))(
+        arrays
+    )
     return found
 
 
 def _as_pytree(module: Any) -> tuple[Any, Callable[[Any], Any]]:
     """Returns a module as a pytree, and what makes a module of it again."""
-    if isinstance(module, imported("flax.nnx", "Module") or ()):  # may refer to itself
-        graph, state = imported("flax.nnx", "split")(module)
-        return state, partial(imported("flax.nnx", "merge"), graph)
+    if is_instance_of(module, "flax.nnx", "Module"):  # may refer to itself
+        graph, state = find_imported("flax.nnx", "split")(module)
+        return state, partial(find_imported("flax.nnx", "merge"), graph)
     return module, lambda tree: tree
 
 
 def is_jax_array(value: Any) -> bool:
     """Tells whether a value is an array of JAX."""
-    return isinstance(value, imported("jax", "Array") or ())
+    return is_instance_of(value, "jax", "Array")
 
 
 def _is_floating(value: Any) -> bool:
-    jnp = imported("jax", "numpy")
+    jnp = find_imported("jax", "numpy")
     return is_jax_array(value) and bool(jnp.issubdtype(value.dtype, jnp.floating))
 
 
 def _hides_arrays(module: Any) -> bool:
     """Tells whether a module has arrays that JAX does not find, since it is no pytree."""
-    if not imported("jax", "tree_util").all_leaves([module]):
+    if not find_imported("jax", "tree_util").all_leaves([module]):
         return False
-    kinds = imported("jax", "Array"), imported("flax.nnx", "Variable") or ()
+    kinds = find_imported("jax", "Array"), find_imported("flax.nnx", "Variable") or ()
     return any(isinstance(value, kinds) for _, value in walk(module, "", into_objects=True))

@@ -8,12 +8,7 @@ from dataclasses import fields, is_dataclass
 from types import ModuleType
 from typing import Any
 
-from self_supervised_loss._frameworks import imported
-
-
-def is_mapping(value: Any) -> bool:
-    """Tells whether a value has names for what it holds, as a dict and a TensorDict have."""
-    return hasattr(type(value), "keys") and hasattr(type(value), "__getitem__")
+from self_supervised_loss._frameworks import find_imported, is_torch_tensor
 
 
 def shape_of(value: Any) -> tuple[int, ...]:
@@ -61,7 +56,7 @@ def attributes(value: Any) -> dict[str, Any]:
 def content(value: Any, depth: int = 9) -> tuple[Any, ...]:
     """Returns what a value holds, in a form that can be compared later."""
     with suppress(Exception):  # what cannot be looked into is compared by its identity
-        if isinstance(value, imported("torch", "Tensor") or ()):
+        if is_torch_tensor(value):
             return _content_of_tensor(value)
         if hasattr(value, "detach"):  # a TensorDict
             value = {key: value[key] for key in value.keys()}
@@ -78,7 +73,7 @@ def content(value: Any, depth: int = 9) -> tuple[Any, ...]:
 def _content_of_tensor(tensor: Any) -> tuple[Any, ...]:
     # Not pickled, since that writes all of the buffer that a tensor is a slice of.
     flat = tensor.detach().to_dense().cpu().reshape(-1).contiguous()
-    numbers = flat.view(imported("torch", "uint8")).numpy().tobytes()
+    numbers = flat.view(find_imported("torch", "uint8")).numpy().tobytes()
     return numbers, tensor.dtype, tensor.shape, tensor.requires_grad
 
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import Any
 
-from self_supervised_loss._arrays import (
+from self_supervised_loss._metrics.arrays import (
     floating,
     is_array,
     larger,

@@ -6,12 +6,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from self_supervised_loss._frameworks import imported
-from self_supervised_loss._gradients import Gradients, ask_jax, ask_torch, edge_of, is_jax_array
+from self_supervised_loss._frameworks import find_imported, is_mapping
 from self_supervised_loss._metrics import MetricsLogger
-from self_supervised_loss._networks import Networks
-from self_supervised_loss._values import content, fault_as_scalar, is_mapping, version, walk
 from self_supervised_loss._wrappers import unwrap
+from self_supervised_loss.testing._gradients import (
+    Gradients,
+    ask_jax,
+    ask_torch,
+    edge_of,
+    is_jax_array,
+)
+from self_supervised_loss.testing._networks import Networks
+from self_supervised_loss.testing._values import content, fault_as_scalar, version, walk
 
 
 class Trial:
@@ -226,6 +232,6 @@ def _random_state_put_back() -> ExitStack:
         ("numpy.random", "_state"),
         ("torch", "_rng_state"),
     ):
-        if get_state := imported(library, f"get{state}"):
-            stack.callback(imported(library, f"set{state}"), get_state())
+        if get_state := find_imported(library, f"get{state}"):
+            stack.callback(find_imported(library, f"set{state}"), get_state())
     return stack

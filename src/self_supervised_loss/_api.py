@@ -1,41 +1,66 @@
-"""The interface: what a module with a loss of its own implements."""
+"""The interface: the one method that a module with its own loss implements."""
 
 import abc
 from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
-from self_supervised_loss._bridge import SharedWithRLlib
+from self_supervised_loss._bridge import (
+    implements_rllib_api,
+    is_rl_module_class,
+    register_with_rllib,
+)
 
-ModuleID = str  # names a module among those that are trained together
+ModuleID = str  # names a module among the modules that are trained together
 
-# The types of a loss, such as torch.Tensor, of a module's configuration, and of the learner.
-TensorT = TypeVar("TensorT", default=Any)
-ConfigT = TypeVar("ConfigT", default=Any)
-LearnerT = TypeVar("LearnerT", default=Any)
+TensorT = TypeVar("TensorT", default=Any)  # a loss or an output, such as torch.Tensor
+ConfigT = TypeVar("ConfigT", default=Any)  # the configuration of a module
+LearnerT = TypeVar("LearnerT", default=Any)  # the learner that calls the loss method
+_T = TypeVar("_T")
 
 
-class SelfSupervisedLossAPI(SharedWithRLlib, Generic[TensorT, ConfigT, LearnerT]):
-    """Implemented by a module that has its own loss, such as a curiosity module or a world model.
+class SelfSupervisedLossAPI(abc.ABC, Generic[TensorT, ConfigT, LearnerT]):
+    """The interface of a module that brings its own loss, such as a curiosity or world model.
 
-    A learner calls the loss method of such a module, once per batch. For every other module, it
-    computes the loss itself:
+    Once per batch, a learner calls the loss method of each module that implements this interface.
+    It computes the loss of every other module itself:
 
         if isinstance(module, SelfSupervisedLossAPI):
             loss = module.compute_self_supervised_loss(learner=learner, module_id=..., ...)
         else:
             loss = learner.compute_loss_for_module(module_id=..., ...)
 
-    Derive from this class and from the module class of your framework. Or register a class that you
-    cannot change, or whose metaclass conflicts, with `SelfSupervisedLossAPI.register`. A method of
-    the right name is not enough. The type arguments may be left out.
+    Derive your module from this class and from your framework's module class. If you cannot change
+    a class, or its metaclass conflicts, register it with `SelfSupervisedLossAPI.register`. A method
+    with the right name is not enough. The type arguments are optional.
 
-    Names and meaning are those of RLlib's `SelfSupervisedLossAPI` (Ray 2.60,
-    `ray.rllib.core.rl_module.apis`). A class that implements RLlib's implements this one, and an
-    `RLModule` that implements this one implements RLlib's.
+    The interface is RLlib's class of the same name (Ray 2.60, `ray.rllib.core.rl_module.apis`). A
+    class that implements RLlib's implements this one, and an `RLModule` that implements this one
+    implements RLlib's.
     """
 
     __slots__ = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Makes RLlib call the loss method of an `RLModule`, also in Ray's worker processes."""
+        super().__init_subclass__(**kwargs)
+        if is_rl_module_class(cls):
+            register_with_rllib(_RLModuleWithLoss)
+
+    @classmethod
+    def register(cls, subclass: type[_T]) -> type[_T]:
+        """Registers a class that you cannot change, and an `RLModule` with RLlib's API as well."""
+        abc.ABCMeta.register(cls, subclass)
+        if is_rl_module_class(subclass):
+            register_with_rllib(subclass)
+        return subclass
+
+    @classmethod
+    def __subclasshook__(cls, subclass: type) -> Any:
+        """Accepts a class that implements RLlib's API."""
+        if cls is SelfSupervisedLossAPI and implements_rllib_api(subclass):
+            return True
+        return NotImplemented
 
     @abc.abstractmethod
     def compute_self_supervised_loss(
@@ -48,34 +73,46 @@ class SelfSupervisedLossAPI(SharedWithRLlib, Generic[TensorT, ConfigT, LearnerT]
         fwd_out: dict[str, TensorT],
         **kwargs: Any,
     ) -> TensorT:
-        """Computes the loss of this module on one batch, after its forward pass.
+        """Computes the loss of this module on one batch, after the module's forward pass.
 
-        It is about this module alone. For a loss across modules, override
+        The loss covers this module only. For a loss across modules, override
         `Learner.compute_losses`.
 
-        In data parallel training, such as DDP, compute `fwd_out` by the wrapped module, and use its
-        parameters nowhere else. If a loss method runs a network again, or uses a parameter itself,
-        DDP does not average that gradient: the processes drift apart without an error, and with
-        `find_unused_parameters=True` or FSDP torch raises one.
+        With DistributedDataParallel (DDP), compute `fwd_out` by calling the wrapped module. With
+        DDP's default settings, the loss method may then use the module's parameters again, and
+        their gradients are averaged. With `find_unused_parameters=True` or FSDP it may not: torch
+        raises an error.
 
         Args:
-            learner: The learner that calls. Every learner has `learner.module[module_id]`,
+            learner: The learner that calls the method. Use only `learner.module[module_id]`,
                 `learner.config`, `learner.metrics.log_value(...)` and
-                `learner.metrics.log_dict(...)`: use nothing else of it.
-            module_id: The ID of this module, also the first name of what it logs.
+                `learner.metrics.log_dict(...)`. Every learner provides them.
+            module_id: The ID of this module. Use it as the first name of each logged key.
             config: The configuration of this module.
-            batch: The data of this module by column (`"obs"`, `"actions"`, ...): tensors of shape
-                `(B, ...)`, or `(B, T, ...)` for sequences, as RLlib gives them to recurrent
-                policies. A `"loss_mask"`, of shape `(B,)` or `(B, T)`, is False for rows that are
-                not to be learnt from: padding, and the row that RLlib's PPO adds to each episode.
+            batch: The data of this module by column (`"obs"`, `"actions"`, ...). Each column is a
+                tensor of shape `(B, ...)`, or `(B, T, ...)` for sequences. If there is a
+                `"loss_mask"`, of shape `(B,)` or `(B, T)`, it is False for rows to leave out of
+                the loss: padding, and the extra row that RLlib's PPO appends to each episode.
             fwd_out: The output of this module's forward pass on `batch`, by name. A module that
-                rewards exploration returns its rewards as `fwd_out["intrinsic_rewards"]`, of shape
-                `(B,)`, as in RLlib. How they are used is up to the training loop.
-            **kwargs: What else the learner passes, such as `others_loss_per_module` from RLlib's
-                `TorchMetaLearner`.
+                rewards exploration returns `fwd_out["intrinsic_rewards"]`, with the shape of the
+                rewards, `(B,)` or `(B, T)`. The training loop decides how to use them.
+            **kwargs: Further arguments of the learner, such as `others_loss_per_module` from
+                RLlib's `TorchMetaLearner`.
 
         Returns:
-            The loss, a differentiable scalar of shape `()`. A module with several terms logs the
-            terms and returns their weighted sum. That also holds with several optimizers on one
-            module: the parameters of each get the gradient of the terms that they take part in.
+            The loss, a differentiable scalar of shape `()`. A module with several terms returns
+            their weighted sum and logs each term. If several optimizers train one module, the
+            parameters of each optimizer get the gradient of the terms that depend on them.
         """
+
+
+class _RLModuleWithLoss(abc.ABC):  # noqa: B024 - only issubclass uses it
+    """Virtual base class of the `RLModule`s that derive from our API.
+
+    RLlib's API accepts this class in place of each of them, because `register` cannot take a class
+    that is still being created.
+    """
+
+    @classmethod
+    def __subclasshook__(cls, subclass: type) -> bool:
+        return is_rl_module_class(subclass) and SelfSupervisedLossAPI in subclass.__mro__

@@ -1,58 +1,31 @@
-"""The bridge to Ray RLlib: its API of the same name and ours are one. It never imports Ray."""
+"""Connects our API with the one of the same name in Ray RLlib. Nothing here imports RLlib first."""
 
-import abc
 import importlib
-from typing import Any, TypeVar
+from typing import Any
 
 from self_supervised_loss._frameworks import find_imported
 
-RL_MODULE = "ray.rllib.core.rl_module.rl_module", "RLModule"
-_RLLIB_APIS = "ray.rllib.core.rl_module.apis"
-
-_T = TypeVar("_T")
+_APIS = "ray.rllib.core.rl_module.apis"
 
 
-class SharedWithRLlib(abc.ABC):  # noqa: B024 - our API, its only direct subclass, has the abstract method
-    """Base of our API."""
-
-    __slots__ = ()
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Makes RLlib call the loss method of a new `RLModule` class, also in Ray's workers."""
-        super().__init_subclass__(**kwargs)
-        if find_imported(*RL_MODULE) in cls.__mro__:
-            _rllib_api().register(_SharedRLModule)
-
-    @classmethod
-    def register(cls, subclass: type[_T]) -> type[_T]:
-        """Registers a class that cannot be changed, an `RLModule` with RLlib's API as well."""
-        rl_module = find_imported(*RL_MODULE)
-        if rl_module is not None and issubclass(subclass, rl_module):
-            _rllib_api().register(subclass)
-        return abc.ABCMeta.register(cls, subclass)
-
-    @classmethod
-    def __subclasshook__(cls, subclass: type) -> Any:
-        """Counts in what implements RLlib's API, by derivation or by registration."""
-        is_our_api = SharedWithRLlib in cls.__bases__
-        rllib_api = find_imported(_RLLIB_APIS, "SelfSupervisedLossAPI")
-        if is_our_api and rllib_api is not None and issubclass(subclass, rllib_api):
-            return True
-        return NotImplemented
+def find_rl_module() -> Any:
+    """Returns RLlib's `RLModule`, or None if the program has not imported it."""
+    return find_imported("ray.rllib.core.rl_module.rl_module", "RLModule")
 
 
-class _SharedRLModule(abc.ABC):  # noqa: B024 - for issubclass alone
-    """Virtual base class of the RLModules that derive from our API.
-
-    RLlib's API knows them by it, since `register` takes no class that is still being created.
-    """
-
-    @classmethod
-    def __subclasshook__(cls, subclass: type) -> bool:
-        # Not issubclass, with which our API would ask RLlib's in turn.
-        return {SharedWithRLlib, find_imported(*RL_MODULE)} <= {*subclass.__mro__}
+def is_rl_module_class(a_class: type) -> bool:
+    """Returns whether a class derives from RLlib's `RLModule`."""
+    # Not issubclass: it would call back into the two APIs.
+    return find_rl_module() in a_class.__mro__
 
 
-def _rllib_api() -> Any:
-    # Where there is an RLModule, RLlib is imported, though perhaps not yet its APIs.
-    return importlib.import_module(_RLLIB_APIS).SelfSupervisedLossAPI
+def implements_rllib_api(a_class: type) -> bool:
+    """Returns whether a class derives from RLlib's API or is registered with it."""
+    rllib_api = find_imported(_APIS, "SelfSupervisedLossAPI")
+    return rllib_api is not None and issubclass(a_class, rllib_api)
+
+
+def register_with_rllib(a_class: type) -> None:
+    """Registers a class with RLlib's API, in a program that has imported `RLModule`."""
+    # The program may not have imported the APIs yet.
+    importlib.import_module(_APIS).SelfSupervisedLossAPI.register(a_class)

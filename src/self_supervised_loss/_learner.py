@@ -1,85 +1,112 @@
-"""The learner: calls the loss method of each module that implements the API, and else its own."""
+"""The learner: one loss per module, from the module itself or from the learner."""
 
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from self_supervised_loss._api import ConfigT, ModuleID, SelfSupervisedLossAPI, TensorT
 from self_supervised_loss._frameworks import is_dynamo_tracing, is_mapping
 from self_supervised_loss._metrics import MetricsLogger
-from self_supervised_loss._wrappers import check_fallback, remedy, unwrap
+from self_supervised_loss._wrappers import (
+    LOSS_METHOD,
+    class_name,
+    has_loss_method,
+    remedy_message,
+    unwrap,
+)
 
 if TYPE_CHECKING:
     from _typeshed import SupportsKeysAndGetItem
 
-    _Modules = SupportsKeysAndGetItem[ModuleID, Any]
+    Modules = SupportsKeysAndGetItem[ModuleID, Any]
+else:
+    Modules = Any  # for pydantic and others that evaluate annotations, where _typeshed is missing
 
 
 class Learner(Generic[TensorT, ConfigT]):
-    """Computes one loss per module: the module's own if it implements the API, else the learner's.
+    """Computes one loss per module: the module's own loss, or the learner's if it has none.
 
-    Subclass it and override `compute_loss_for_module` with the loss of your algorithm. It has no
-    optimizer and no data:
+    A learner holds modules, a configuration and metrics, and nothing else. Create it wherever you
+    need it. If your program keeps the policy's loss, the learner holds the other modules:
 
-        learner = PPOLearner(module={"policy": policy, "icm": icm}, config=config)
-        for batch in batches:  # {"policy": {"obs": ..., ...}, "icm": {...}}
-            fwd_out = {name: module(batch[name]) for name, module in learner.module.items()}
-            losses = learner.compute_losses(fwd_out=fwd_out, batch=batch)
-            torch.autograd.backward([*losses.values()])
+        learner = Learner(module={"rnd": rnd})
+        ...
+        losses = learner.compute_losses(fwd_out={"rnd": rnd(columns)}, batch={"rnd": columns})
+        loss = policy_loss + losses["rnd"]
 
-    Or mix it into a class that exists: `class Trainer(Learner, nn.Module)`. With `nn.Module` first,
-    the class also needs `call_super_init = True`.
+    To move your algorithm's loss into the learner, derive a class and override
+    `compute_loss_for_module`. It computes the loss of each module without its own.
 
-    Or borrow the dispatcher: `compute_losses = Learner.compute_losses` works in any class that has
-    `module`, `config`, `metrics` and `compute_loss_for_module`. That is the way for a class whose
-    `__init__` takes arguments, since `Learner.__init__` passes none on.
+    Example:
+        >>> class Rnd(SelfSupervisedLossAPI):
+        ...     def compute_self_supervised_loss(self, *, learner, module_id, fwd_out, **kwargs):
+        ...         loss = fwd_out["error"] ** 2
+        ...         learner.metrics.log_value((module_id, "loss"), loss)
+        ...         return loss
+        >>> class PolicyGradient(Learner):
+        ...     def compute_loss_for_module(self, *, batch, fwd_out, **kwargs):
+        ...         return -fwd_out["log_prob"] * batch["advantage"]
+        >>> learner = PolicyGradient(module={"policy": object(), "rnd": Rnd()})
+        >>> learner.compute_losses(
+        ...     fwd_out={"policy": {"log_prob": -0.5}, "rnd": {"error": 3.0}},
+        ...     batch={"policy": {"advantage": 2.0}, "rnd": {}},
+        ... )
+        {'policy': 1.0, 'rnd': 9.0}
+        >>> learner.metrics.reduce()
+        {'rnd': {'loss': 9.0}}
     """
 
     def __init__(
-        self, *, module: "_Modules", config: ConfigT | None = None, metrics: Any = None
+        self, *, module: Modules, config: ConfigT | None = None, metrics: Any = None
     ) -> None:
-        """Makes a learner of these modules.
+        """Creates a learner of these modules.
 
         Args:
             module: The modules by module ID: a dict, a `torch.nn.ModuleDict`, an RLlib
-                `MultiRLModule` or any other mapping. It is not copied, so modules may come and go.
-            config: The configuration. One with a method `get_config_for_module(module_id)`, such
-                as RLlib's `AlgorithmConfig`, has a configuration for each module.
-            metrics: Where modules log: an object with `log_value` and `log_dict`, by default a new
-                `MetricsLogger`.
+                `MultiRLModule` or any other mapping. It is not copied, so you may add and remove
+                modules later.
+            config: The configuration. If it has a method `get_config_for_module(module_id)`, as
+                RLlib's `AlgorithmConfig` does, each module gets its own.
+            metrics: The logger of the modules: any object with `log_value` and `log_dict`. The
+                default is a new `MetricsLogger`.
 
         Raises:
-            TypeError: If `module` is no mapping, such as a single module or a wrapper around all.
+            TypeError: If `module` is not a mapping, such as a single module or a wrapper around a
+                mapping.
         """
         super().__init__()
         if not is_mapping(module):
-            raise TypeError(_no_mapping(module))
+            raise TypeError(_not_a_mapping_message(module))
         self.module: Any = module
         self.config = cast("ConfigT", config)
         self.metrics: Any = MetricsLogger() if metrics is None else metrics
 
+    # `self` is Any because a class that is not a Learner may borrow this method.
     def compute_losses(
         self: Any, *, fwd_out: Mapping[ModuleID, Any], batch: Mapping[ModuleID, Any], **kwargs: Any
     ) -> dict[ModuleID, TensorT]:
-        """Computes the loss of every module that has an output.
+        """Computes the loss of each module in `fwd_out`.
 
-        For a loss across modules, override it: call `super().compute_losses(...)` and add to what
-        it returns.
+        Override it for a loss across modules: call `super().compute_losses(...)`, then add to the
+        result.
 
         Args:
-            fwd_out: The output of each module's forward pass, by module ID.
-            batch: The data of each module, by module ID, and perhaps of others.
-            **kwargs: Passed on to every loss method.
+            fwd_out: The output of each module's forward pass, by module ID. Modules that it does
+                not contain get no loss.
+            batch: The data of each module, by module ID. It may contain further IDs.
+            **kwargs: Passed on to each loss method.
 
         Returns:
             The losses by module ID, in the order of `fwd_out`.
 
         Raises:
-            KeyError: If a module ID of `fwd_out` is missing from `module` or from `batch`.
-            TypeError: If a loss method returns None, if `kwargs` clashes with an argument of a
-                loss method, or if a module is a class.
-            Exception: What a loss method raises, with a note (from Python 3.11 on) that names the
-                module. In a graph of `torch.compile` there is no note.
+            KeyError: If a module ID of `fwd_out` is missing from `module` or `batch`.
+            TypeError: If a loss method returns None or is `async`, if a name in `kwargs` is also an
+                argument of the loss method, or if a module is a class.
+            Exception: Any exception of a loss method, unchanged. On Python 3.11 and later it has a
+                note that names the module, except in a graph of `torch.compile`.
         """
         losses: dict[ModuleID, TensorT] = {}
         for module_id, output in fwd_out.items():
@@ -97,18 +124,16 @@ class Learner(Generic[TensorT, ConfigT]):
                         **kwargs,
                     )
                 else:
-                    check_fallback(module, module_id)
+                    _require_instance(module, module_id)
+                    _warn_if_loss_is_ignored(module)
                     loss = self.compute_loss_for_module(
                         module_id=module_id, config=config, batch=data, fwd_out=output, **kwargs
                     )
-            except BaseException as error:
-                if not is_dynamo_tracing():  # which cannot trace a note, and would hide the error
-                    name = type(module).__name__
-                    _add_note(error, f"while computing the loss of module {module_id!r} ({name})")
+            except BaseException as error:  # a note on KeyboardInterrupt shows which module ran
+                if not is_dynamo_tracing():  # Dynamo would report that it cannot trace the note
+                    _add_note(error, module, module_id)
                 raise
-            if loss is None:
-                name = type(module).__name__
-                raise TypeError(f"the loss of module {module_id!r} ({name}) is None: return it")
+            _require_loss(loss, module, module_id)
             losses[module_id] = loss
         return losses
 
@@ -123,16 +148,15 @@ class Learner(Generic[TensorT, ConfigT]):
     ) -> TensorT:
         """Computes the loss of a module that does not implement the API.
 
-        Override it with the loss of your algorithm. It takes what `compute_self_supervised_loss`
-        takes, but for `learner`, and returns a differentiable scalar of shape `()`. As it stands,
-        it raises `NotImplementedError`.
+        Override it with your algorithm's loss. The arguments are those of
+        `SelfSupervisedLossAPI.compute_self_supervised_loss`, without `learner`. The result is a
+        differentiable scalar of shape `()`.
+
+        Raises:
+            NotImplementedError: If it is not overridden.
         """
         module = unwrap(self.module[module_id])
-        raise NotImplementedError(
-            f"module {module_id!r} ({type(module).__name__}) has no loss. "
-            f"Override {type(self).__name__}.compute_loss_for_module. "
-            f"Or, if the module has its own loss: {remedy(module)}"
-        )
+        raise NotImplementedError(_no_loss_message(module, module_id, type(self).__name__))
 
 
 def _get(mapping: Any, module_id: ModuleID, name: str) -> Any:
@@ -140,29 +164,64 @@ def _get(mapping: Any, module_id: ModuleID, name: str) -> Any:
         return mapping[module_id]
     except KeyError as error:
         if module_id in mapping.keys():
-            raise  # it is not missing, but cannot be made
-        known = [*mapping.keys()]
-        raise KeyError(
-            f"{module_id!r} is in fwd_out but not in {name}, which has {known}"
-        ) from error
+            raise  # the mapping has the ID and failed to load the item
+        raise KeyError(_missing_message(mapping, module_id, name)) from error
 
 
 def _config_for_module(config: Any, module_id: ModuleID) -> Any:
-    # Not all configurations can be asked for an attribute while Dynamo traces, or say that they
-    # lack one. Their type can and does.
+    # The class is asked, because some configurations have any attribute you ask them for, and
+    # others cannot be asked while Dynamo traces.
     if callable(getattr(type(config), "get_config_for_module", None)):
         return config.get_config_for_module(module_id)
     return config
 
 
-def _add_note(error: Any, note: str) -> None:
+def _require_instance(module: Any, module_id: ModuleID) -> None:
+    if isinstance(module, type):
+        raise TypeError(f"module {module_id!r} must be an instance. {remedy_message(module)}")
+
+
+def _warn_if_loss_is_ignored(module: Any) -> None:
+    if has_loss_method(module) and not is_dynamo_tracing():  # Dynamo cannot trace a warning
+        message = f"{class_name(module)}.{LOSS_METHOD} is not called. {remedy_message(module)}"
+        warnings.warn(message, stacklevel=3)
+
+
+def _require_loss(loss: Any, module: Any, module_id: ModuleID) -> None:
+    name = f"module {module_id!r} ({class_name(module)})"
+    if loss is None:
+        raise TypeError(f"the loss of {name} is None. Return it from the loss method.")
+    if isinstance(loss, CoroutineType):
+        loss.close()  # otherwise Python also warns that nothing awaited it
+        raise TypeError(f"the loss method of {name} is async. Define it without async.")
+
+
+def _add_note(error: Any, module: Any, module_id: ModuleID) -> None:
     with suppress(Exception):  # Python 3.10 has no notes, and the error matters more than its note
-        error.add_note(note)
+        error.add_note(f"while computing the loss of module {module_id!r} ({class_name(module)})")
 
 
-def _no_mapping(module: Any) -> str:
-    fault = f"module must map module IDs to modules, but is a {type(module).__name__}."
+def _missing_message(mapping: Any, module_id: ModuleID, name: str) -> str:
+    message = f"{module_id!r} is in fwd_out but not in {name}, which has {[*mapping.keys()]}."
+    if name == "batch" and not any(is_mapping(mapping[key]) for key in mapping.keys()):
+        message += f" If these are columns, pass batch={{{module_id!r}: columns}}."
+    return message
+
+
+def _not_a_mapping_message(module: Any) -> str:
+    fault = f"module must be a mapping from module ID to module, got {class_name(module)}."
     inside = unwrap(module)
     if is_mapping(inside):
-        return f"{fault} Wrap each module in it, not the {type(inside).__name__} of all modules."
+        return f"{fault} Wrap each module instead of the {class_name(inside)}."
     return f'{fault} Write Learner(module={{"my_module": my_module}}).'
+
+
+def _no_loss_message(module: Any, module_id: ModuleID, learner_name: str) -> str:
+    module_name = f"module {module_id!r} ({class_name(module)})"
+    if has_loss_method(module):
+        return f"{module_name} does not implement the API. {remedy_message(module)}"
+    return (
+        f"{module_name} has no loss. Override {learner_name}.compute_loss_for_module, "
+        f"or leave {module_id!r} out of fwd_out. "
+        f"If the module brings its own loss: {remedy_message(module)}"
+    )

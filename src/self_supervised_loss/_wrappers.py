@@ -1,15 +1,16 @@
-"""What a learner looks through to find a module that implements the API."""
+"""Finds the module inside wrappers such as `torch.compile` and DistributedDataParallel."""
 
 import abc
-import warnings
 from typing import Any
 
 from self_supervised_loss._api import SelfSupervisedLossAPI
-from self_supervised_loss._bridge import RL_MODULE
-from self_supervised_loss._frameworks import find_imported, is_dynamo_tracing
+from self_supervised_loss._bridge import find_rl_module
+from self_supervised_loss._frameworks import find_imported
 
-# The attribute of each wrapper class that is the module inside. The classes are known by name,
-# since nothing is imported.
+LOSS_METHOD = "compute_self_supervised_loss"
+
+# The attribute of each wrapper class that holds the module inside. The classes appear by name,
+# because no framework is imported.
 _ATTRIBUTES = {
     "deepspeed.runtime.engine.DeepSpeedEngine": "module",
     "lightning.fabric.wrappers._FabricModule": "module",
@@ -23,81 +24,87 @@ _ATTRIBUTES = {
     "torch.nn.parallel.distributed.DistributedDataParallel": "module",
     "torch.optim.swa_utils.AveragedModel": "module",
 }
-_LOSS_METHOD = "compute_self_supervised_loss"
+_MOST_WRAPPERS = 100
 
 
 def unwrap(module: Any) -> Any:
-    """Returns the outermost module that implements the API or, if none does, the innermost."""
-    if isinstance(module, SelfSupervisedLossAPI) or not isinstance(module, _Wrapper):
-        return module
-    inside = _module_inside(module)
-    return module if inside is module else unwrap(inside)
-
-
-def check_fallback(module: Any, module_id: Any) -> None:
-    """Looks at a module that does not implement the API, so that the learner computes its loss.
-
-    If it has a loss method all the same, the caller of `compute_losses` is warned.
+    """Returns the outermost module that implements the API or, if none does, the innermost.
 
     Raises:
-        TypeError: If the module is a class.
+        RecursionError: If an `unwrapped()` method leads back to its own module.
     """
-    if not isinstance(module, _CloserLook):
-        return
-    if isinstance(module, type):
-        raise TypeError(f"module {module_id!r} is not an instance. {remedy(module)}")
-    if hasattr(module, _LOSS_METHOD) and not is_dynamo_tracing():  # which cannot trace a warning
-        name = type(module).__name__
-        warnings.warn(f"{name}.{_LOSS_METHOD} is not called. {remedy(module)}", stacklevel=3)
+    for _ in range(_MOST_WRAPPERS):
+        if isinstance(module, SelfSupervisedLossAPI) or not _is_wrapper(module):
+            return module
+        inside = _module_inside(module)
+        if inside is module:
+            return module
+        module = inside
+    raise RecursionError(_endless_message(module))
 
 
-def remedy(module: Any) -> str:
-    """Returns what to do about a module that should implement the API."""
+def has_loss_method(module: Any) -> bool:
+    """Returns whether a module has a loss method, or forwards to a module that has one."""
+    if hasattr(type(module), LOSS_METHOD):
+        return True
+    # nn.Module's __getattr__ looks in places where no method is, and takes a microsecond.
+    get_attribute = getattr(type(module), "__getattr__", None)
+    nn_module = find_imported("torch.nn", "Module")
+    if get_attribute in (None, getattr(nn_module, "__getattr__", None)):
+        return False
+    return hasattr(module, LOSS_METHOD)
+
+
+def class_name(module: Any) -> str:
+    """Returns the name of a module's class, also if the class stands in for the module."""
+    return module.__name__ if isinstance(module, type) else type(module).__name__
+
+
+def remedy_message(module: Any) -> str:
+    """Returns what to do about a module that should implement the API and does not."""
+    name = class_name(module)
     if isinstance(module, type):
-        return f"{module.__name__} is a class: write {module.__name__}(...)."
-    name = type(module).__name__
-    if hasattr(module, _LOSS_METHOD) and not hasattr(type(module), _LOSS_METHOD):
+        return f"{name} is a class. Write {name}(...)."
+    module_class = type(module)
+    current = find_imported(module_class.__module__, module_class.__qualname__)
+    if current is not module_class and _implements_the_api(current):
+        return f"This {name} belongs to an older version of the class. Create it again."
+    if has_loss_method(module) and not hasattr(module_class, LOSS_METHOD):
         return (
-            f"{name} is a wrapper that is not known: give the learner the module inside, "
-            f"or give {name} a method unwrapped() that returns it."
+            f"{name} is an unknown wrapper. Give the learner the module inside, "
+            f"or give {name} a method unwrapped() that returns that module."
         )
     return (
-        f"Derive {name} from SelfSupervisedLossAPI, or register it with "
-        "SelfSupervisedLossAPI.register."
+        f"Derive {name} from SelfSupervisedLossAPI, "
+        "or register it with SelfSupervisedLossAPI.register."
     )
 
 
-class _Wrapper(abc.ABC):  # noqa: B024 - for isinstance alone
+class _Wrapper(abc.ABC):  # noqa: B024 - only isinstance uses it
     """Virtual base class of the wrappers.
 
-    `abc` remembers the answer per class and keeps no class alive. To Dynamo it is a constant.
+    `abc` caches the answer for each class without keeping the class alive, and Dynamo treats the
+    answer as a constant.
     """
 
     @classmethod
     def __subclasshook__(cls, subclass: type) -> bool:
-        return _unwraps_itself(subclass) or bool(_attribute(subclass))
+        return _has_unwrapped(subclass) or bool(_attribute_of(subclass))
 
 
-class _CloserLook(abc.ABC):  # noqa: B024 - for isinstance alone
-    """Virtual base class of what may have a loss method without implementing the API.
-
-    So a plain `nn.Module` does not pay for the question whether an instance has the method.
-    """
-
-    @classmethod
-    def __subclasshook__(cls, subclass: type) -> bool:
-        is_class = issubclass(subclass, type)
-        return is_class or hasattr(subclass, _LOSS_METHOD) or _forwards_attributes(subclass)
+def _is_wrapper(module: Any) -> bool:
+    # `abc` also caches that a class is not a wrapper, but in a notebook a class may gain the method
+    # `unwrapped` later.
+    return isinstance(module, _Wrapper) or _has_unwrapped(type(module))
 
 
-def _unwraps_itself(module_class: type) -> bool:
+def _has_unwrapped(module_class: type) -> bool:
     unwrapped = getattr(module_class, "unwrapped", None)
-    rl_module = find_imported(*RL_MODULE)
-    # RLModule.unwrapped returns the module itself, unless it is overridden.
-    return callable(unwrapped) and unwrapped is not getattr(rl_module, "unwrapped", None)
+    # RLModule.unwrapped returns the module itself, so only an override makes a wrapper.
+    return callable(unwrapped) and unwrapped is not getattr(find_rl_module(), "unwrapped", None)
 
 
-def _attribute(wrapper_class: type) -> str:
+def _attribute_of(wrapper_class: type) -> str:
     for base in wrapper_class.__mro__:
         name = f"{base.__module__}.{base.__qualname__}"
         if name in _ATTRIBUTES:
@@ -108,10 +115,15 @@ def _attribute(wrapper_class: type) -> str:
 def _module_inside(wrapper: Any) -> Any:
     if callable(getattr(type(wrapper), "unwrapped", None)):
         return wrapper.unwrapped()
-    return getattr(wrapper, _attribute(type(wrapper)))
+    return getattr(wrapper, _attribute_of(type(wrapper)))
 
 
-def _forwards_attributes(module_class: type) -> bool:
-    get_attribute = getattr(module_class, "__getattr__", None)
-    nn_module = find_imported("torch.nn", "Module")
-    return get_attribute not in (None, getattr(nn_module, "__getattr__", None))
+def _implements_the_api(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, SelfSupervisedLossAPI)
+
+
+def _endless_message(module: Any) -> str:
+    return (
+        f"{class_name(module)}.unwrapped() never reaches the innermost module. "
+        "It must return the module inside, or self if there is none."
+    )

@@ -18,7 +18,7 @@ to keep stable.
 from typing import Any
 
 from self_supervised_loss._api import ModuleID
-from self_supervised_loss._wrappers import remedy
+from self_supervised_loss._wrappers import remedy_message
 
 try:
     from ray.rllib.connectors.connector_v2 import ConnectorV2
@@ -186,7 +186,7 @@ class AuxiliaryModules(_DataForModules, TorchLearner):  # type: ignore[misc]
         name = f"module {module_id!r} ({type(module).__name__})"
         if hasattr(module, "compute_self_supervised_loss") and not isinstance(module, RLlibAPI):
             raise TypeError(
-                f"{name} does not implement the API in this process. {remedy(module)} "
+                f"{name} does not implement the API in this process. {remedy_message(module)} "
                 "Do so in the file of the class, since a registration holds in one process."
             )
         is_learner_only = self.module.rl_module_specs[module_id].learner_only

@@ -1,27 +1,28 @@
-"""Which loss each module gets, what its loss method is called with, and what a learner leaves
-alone."""
+"""Which loss each module gets, and the arguments of its loss method."""
 
+import abc
+import doctest
 import inspect
 import pickle
-import warnings
+import typing
 from collections import ChainMap, UserDict
 from types import MappingProxyType
-from typing import Any
 
 import pytest
 
-from self_supervised_loss import Learner, MetricsLogger, SelfSupervisedLossAPI
+from self_supervised_loss import Learner, MetricsLogger, SelfSupervisedLossAPI, _learner
+from self_supervised_loss._metrics import logger
 
 
 class Curious(SelfSupervisedLossAPI):
-    """Brings a loss that tells what it was called with."""
+    """Returns the arguments of its loss method."""
 
     def compute_self_supervised_loss(self, **arguments):
         return self, arguments
 
 
 class Plain:
-    """Brings no loss."""
+    """Has no loss."""
 
 
 class AnsweringLearner(Learner):
@@ -37,7 +38,7 @@ def loss_of(module, config=None):
 # Which loss
 
 
-def test_a_class_may_be_registered_after_its_modules_were_trained():
+def test_a_class_may_be_registered_after_a_dispatch():
     class Late:
         compute_self_supervised_loss = Curious.compute_self_supervised_loss
 
@@ -53,7 +54,7 @@ class DuckTyped:
         raise AssertionError("called")
 
 
-def test_a_method_of_the_right_name_is_not_enough_and_a_warning_says_so():
+def test_a_class_that_only_has_the_method_triggers_a_warning():
     with pytest.warns(UserWarning) as warned:
         assert loss_of(DuckTyped())[0] == "fallback"
     (warning,) = warned
@@ -69,16 +70,7 @@ def test_the_warning_points_at_the_call_of_compute_losses():
     assert warned[0].filename == __file__
 
 
-@pytest.mark.parametrize(("action", "number"), [("ignore", 0), ("default", 1), ("always", 3)])
-def test_the_warnings_filter_decides_how_often_the_warning_shows(action, number):
-    with warnings.catch_warnings(record=True) as shown:
-        warnings.simplefilter(action)
-        for _ in range(3):
-            loss_of(DuckTyped())
-    assert len(shown) == number
-
-
-def test_a_module_that_lacks_the_method_cannot_be_made():
+def test_a_module_without_the_method_cannot_be_created():
     class Misspelt(SelfSupervisedLossAPI):
         def compute_selfsupervised_loss(self, **arguments): ...
 
@@ -86,10 +78,10 @@ def test_a_module_that_lacks_the_method_cannot_be_made():
         Misspelt()
 
 
-# What a loss method is called with
+# The arguments of a loss method
 
 
-def test_a_loss_method_gets_the_learner_and_what_belongs_to_its_module():
+def test_a_loss_method_gets_the_learner_and_the_data_of_its_module():
     module, config = Curious(), object()
     learner = AnsweringLearner(module={"a": module, "b": Plain()}, config=config)
     fwd_out = {"b": {"x": 1}, "a": {"x": 2}}
@@ -105,7 +97,7 @@ def test_a_loss_method_gets_the_learner_and_what_belongs_to_its_module():
 
 
 @pytest.mark.parametrize("module", [Curious(), Plain()])
-def test_a_config_may_have_one_for_each_module(module):
+def test_a_config_may_hold_one_config_per_module(module):
     class Config:
         def get_config_for_module(self, module_id):
             return f"config of {module_id}"
@@ -113,7 +105,7 @@ def test_a_config_may_have_one_for_each_module(module):
     assert loss_of(module, Config())[1]["config"] == "config of m"
 
 
-def test_a_config_that_has_any_attribute_whatever_is_passed_as_it_is():
+def test_a_config_with_any_attribute_is_passed_unchanged():
     class Permissive:
         def __getattr__(self, name):
             return {name: "nothing that can be called"}
@@ -122,8 +114,8 @@ def test_a_config_that_has_any_attribute_whatever_is_passed_as_it_is():
     assert loss_of(Curious(), config)[1]["config"] is config
 
 
-def test_modules_may_come_and_go():
-    modules: dict[str, Any] = {}
+def test_modules_may_be_added_later():
+    modules = {}
     learner = Learner(module=modules)
     modules["late"] = Curious()
     assert list(learner.compute_losses(fwd_out={"late": {}}, batch={"late": {}})) == ["late"]
@@ -131,17 +123,17 @@ def test_modules_may_come_and_go():
 
 
 @pytest.mark.parametrize("mapping", [ChainMap, UserDict, MappingProxyType])
-def test_any_mapping_will_do(mapping):
+def test_any_mapping_can_hold_modules_and_data(mapping):
     module, inputs = Curious(), mapping({"m": {}})
     learner = Learner(module=mapping({"m": module}))
     assert learner.compute_losses(fwd_out=inputs, batch=inputs)["m"][0] is module
 
 
-# What is left alone
+# No side effects
 
 
 class Untouchable:
-    """Raises at whatever a dispatcher has no business doing."""
+    """Raises on anything that a dispatcher should not do."""
 
     def __bool__(self):
         raise AssertionError("tested for truth")
@@ -155,7 +147,7 @@ class Untouchable:
     __hash__ = None  # type: ignore[assignment]
 
 
-def test_nothing_is_tested_for_truth_or_equality_or_converted():
+def test_nothing_is_compared_or_converted():
     def return_thing(self, *, config, batch, fwd_out, **arguments):
         assert config is batch is fwd_out is thing
         return thing
@@ -184,16 +176,39 @@ def test_the_interface_adds_no_state_to_a_module():
     assert not hasattr(Slotted(), "__dict__")
 
 
-# Where a learner and its classes are from
+# The public classes
 
 
 @pytest.mark.parametrize("public", [Learner, MetricsLogger, SelfSupervisedLossAPI])
-def test_public_classes_can_be_pickled_and_their_source_be_found(public):
+def test_public_classes_can_be_pickled_and_have_source(public):
     assert pickle.loads(pickle.dumps(public)) is public
     assert inspect.getsource(public).startswith(f"class {public.__name__}")
 
 
-def test_each_learner_has_a_metrics_logger_of_its_own():
-    one, other = Learner(module={}), Learner(module={})
-    assert isinstance(one.metrics, MetricsLogger)
-    assert one.metrics is not other.metrics
+def test_each_learner_has_its_own_metrics_logger():
+    first, second = Learner(module={}), Learner(module={})
+    assert isinstance(first.metrics, MetricsLogger)
+    assert first.metrics is not second.metrics
+
+
+@pytest.mark.parametrize("module", [_learner, logger])
+def test_the_examples_in_docstrings_run(module):
+    assert doctest.testmod(module).failed == 0
+
+
+def test_the_docstrings_of_learner_and_logger_have_an_example():
+    for public in (Learner, MetricsLogger):
+        assert doctest.DocTestFinder(recurse=False).find(public)[0].examples
+
+
+def test_the_annotations_of_a_learner_can_be_evaluated():
+    assert typing.get_type_hints(Learner.__init__).keys() == {
+        "module",
+        "config",
+        "metrics",
+        "return",
+    }
+
+
+def test_the_interface_derives_from_abc_and_generic_only():
+    assert SelfSupervisedLossAPI.__bases__ == (abc.ABC, typing.Generic)

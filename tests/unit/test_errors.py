@@ -1,4 +1,4 @@
-"""What bad input gets: an error that names what was wrong and what to do."""
+"""Errors name what was wrong and what to do."""
 
 import sys
 from types import SimpleNamespace
@@ -43,40 +43,58 @@ def compute_loss(module, learner_class=Learner, **extras):
     return learner.compute_losses(fwd_out={"m": {}}, batch={"m": {}}, **extras)["m"]
 
 
-# What a learner is made of, and what it is called with
+# What a learner is created and called with
 
 
 @pytest.mark.parametrize("module", [Curious(), Curious, [Curious()]])
-def test_a_module_that_is_no_mapping_is_refused_with_the_mapping_to_write(module):
-    with pytest.raises(TypeError) as raised:
+def test_a_module_that_is_not_a_mapping_is_refused(module):
+    with pytest.raises(TypeError, match="module must be a mapping from module ID to module, got"):
         Learner(module=module)
+
+
+def test_the_message_about_a_single_module_shows_the_mapping_to_write():
+    with pytest.raises(TypeError) as raised:
+        Learner(module=Curious())
     assert str(raised.value) == (
-        f"module must map module IDs to modules, but is a {type(module).__name__}. "
+        "module must be a mapping from module ID to module, got Curious. "
         'Write Learner(module={"my_module": my_module}).'
     )
 
 
-def test_a_wrapper_around_all_modules_is_answered_with_wrap_each_module():
+def test_a_wrapper_around_all_modules_is_refused():
     with pytest.raises(TypeError) as raised:
         Learner(module=Wrapper(Wrapper({"icm": Curious()})))
-    assert str(raised.value).endswith(
-        "but is a Wrapper. Wrap each module in it, not the dict of all modules."
-    )
+    assert str(raised.value).endswith("got Wrapper. Wrap each module instead of the dict.")
 
 
 @pytest.mark.parametrize(
-    ("module_id", "error"),
+    ("module_id", "batch", "message"),
     [
-        ("imc", "'imc' is in fwd_out but not in module, which has ['icm', 'rnd']"),
-        ("rnd", "'rnd' is in fwd_out but not in batch, which has ['icm', 'pi']"),
+        (
+            "imc",
+            {"icm": {}},
+            "'imc' is in fwd_out but not in module, which has ['icm', 'rnd'].",
+        ),
+        (
+            "rnd",
+            {"icm": {}, "pi": {}},
+            "'rnd' is in fwd_out but not in batch, which has ['icm', 'pi'].",
+        ),
+        (
+            "rnd",
+            {"obs": [1.0], "new_obs": [2.0]},
+            "'rnd' is in fwd_out but not in batch, which has ['obs', 'new_obs']. "
+            "If these are columns, pass batch={'rnd': columns}.",
+        ),
     ],
+    ids=["module", "batch", "columns"],
 )
-def test_an_id_that_is_missing_is_named(module_id, error):
+def test_a_missing_id_is_named(module_id, batch, message):
     learner = Learner(module={"icm": Curious(), "rnd": Curious()})
     with pytest.raises(KeyError) as raised:
-        learner.compute_losses(fwd_out={module_id: {}}, batch={"icm": {}, "pi": {}})
-    assert raised.value.args == (error,)
-    assert isinstance(raised.value.__cause__, KeyError)  # a mapping's own may say more
+        learner.compute_losses(fwd_out={module_id: {}}, batch=batch)
+    assert raised.value.args == (message,)
+    assert isinstance(raised.value.__cause__, KeyError)  # a mapping's own error may say more
 
 
 class Loader(dict):
@@ -89,23 +107,26 @@ class Loader(dict):
     [(Loader(m=Curious()), {"m": {}}), ({"m": Curious()}, Loader(m={}))],
     ids=["module", "batch"],
 )
-def test_an_id_that_is_there_but_cannot_be_loaded_is_not_said_to_be_missing(modules, batch):
+def test_an_item_that_a_mapping_fails_to_load_is_not_called_missing(modules, batch):
     with pytest.raises(KeyError) as raised:
         Learner(module=modules).compute_losses(fwd_out={"m": {}}, batch=batch)
     assert raised.value.args == ("file not found",)
 
 
 @pytest.mark.parametrize("module_class", [Curious, Plain])
-def test_a_class_in_place_of_a_module_is_told_so(module_class):
+def test_a_class_instead_of_a_module_is_refused(module_class):
     name = module_class.__name__
-    with pytest.raises(
-        TypeError, match=rf"module 'm' is not an instance. {name} is a class: write {name}\("
-    ):
+    with pytest.raises(TypeError) as raised:
         compute_loss(module_class, RewardsLearner)
+    assert str(raised.value) == (
+        f"module 'm' must be an instance. {name} is a class. Write {name}(...)."
+    )
+    if sys.version_info >= (3, 11):
+        assert raised.value.__notes__ == [f"while computing the loss of module 'm' ({name})"]
 
 
 @pytest.mark.parametrize(("module", "extra"), [(Curious(), "learner"), (Plain(), "config")])
-def test_an_extra_cannot_take_the_place_of_an_argument(module, extra):
+def test_an_extra_argument_must_not_clash_with_an_argument(module, extra):
     with pytest.raises(TypeError, match=f"multiple values for keyword argument '{extra}'"):
         compute_loss(module, **{extra: None})
 
@@ -121,34 +142,48 @@ def test_an_extra_cannot_take_the_place_of_an_argument(module, extra):
         lambda: check_module(Curious(), {}, {}),
     ],
 )
-def test_arguments_go_by_name(call):
+def test_arguments_are_keyword_only(call):
     with pytest.raises(TypeError, match="positional"):
         call()
 
 
-# What is wrong with a loss
+# Losses
 
 
 @pytest.mark.parametrize("module", [Curious(loss=None), Plain()])
-def test_a_loss_that_is_none_names_its_module(module):
+def test_a_loss_that_is_none_is_refused(module):
     class Forgetful(Learner):
         def compute_loss_for_module(self, **arguments): ...
 
     with pytest.raises(TypeError) as raised:
         compute_loss(module, Forgetful)
-    assert f"the loss of module 'm' ({type(module).__name__}) is None" in str(raised.value)
+    assert str(raised.value) == (
+        f"the loss of module 'm' ({type(module).__name__}) is None. Return it from the loss method."
+    )
+
+
+def test_an_async_loss_method_is_refused():
+    class Async(SelfSupervisedLossAPI):
+        async def compute_self_supervised_loss(self, **arguments):
+            return 0.0
+
+    with pytest.raises(TypeError) as raised:
+        compute_loss(Async())
+    assert str(raised.value) == (
+        "the loss method of module 'm' (Async) is async. Define it without async."
+    )
 
 
 @pytest.mark.parametrize("module", [Plain(), Wrapper(Plain())], ids=["bare", "wrapped"])
-def test_where_nobody_has_a_loss_both_remedies_are_named(module):
+def test_without_any_loss_the_error_names_the_remedies(module):
     class EmptyLearner(Learner): ...
 
     with pytest.raises(NotImplementedError) as raised:
         compute_loss(module, EmptyLearner)
     assert str(raised.value) == (
-        "module 'm' (Plain) has no loss. Override EmptyLearner.compute_loss_for_module. "
-        "Or, if the module has its own loss: Derive Plain from SelfSupervisedLossAPI, or register "
-        "it with SelfSupervisedLossAPI.register."
+        "module 'm' (Plain) has no loss. Override EmptyLearner.compute_loss_for_module, "
+        "or leave 'm' out of fwd_out. If the module brings its own loss: Derive Plain from "
+        "SelfSupervisedLossAPI, or register it with SelfSupervisedLossAPI.register."
     )
 
 
@@ -159,7 +194,7 @@ class TakesNoNote(Exception):
 @pytest.mark.parametrize(
     "error", [ValueError("bad shape"), KeyError("m"), KeyboardInterrupt(), TakesNoNote()]
 )
-def test_what_a_loss_raises_comes_through_as_it_is(error):
+def test_an_error_of_a_loss_method_stays_the_same_object(error):
     with pytest.raises(type(error)) as raised:
         compute_loss(Curious(error=error))
     assert raised.value is error
@@ -172,7 +207,7 @@ def test_what_a_loss_raises_comes_through_as_it_is(error):
         (Curious(error=KeyError), "Curious"),
         (Curious(error=KeyboardInterrupt), "Curious"),
         (Wrapper(Curious(error=KeyError)), "Curious"),
-        (Plain(), "Plain"),  # for which the learner's own loss raises
+        (Plain(), "Plain"),  # the learner's own loss raises
     ],
 )
 def test_a_note_names_the_module_whose_loss_raised(module, name):
@@ -184,8 +219,7 @@ def test_a_note_names_the_module_whose_loss_raised(module, name):
         assert raised.value.__notes__ == [f"while computing the loss of module 'm' ({name})"]
 
 
-def test_an_error_in_a_graph_has_no_note_which_dynamo_could_not_trace(monkeypatch):
-    # What torch.compile shows of the error is in tests/frameworks/test_torch_compile.py.
+def test_an_error_in_a_compiled_graph_has_no_note(monkeypatch):
     compiler = SimpleNamespace(is_dynamo_compiling=lambda: True)
     monkeypatch.setitem(sys.modules, "torch.compiler", compiler)
     with pytest.raises(ValueError) as raised:
@@ -193,7 +227,7 @@ def test_an_error_in_a_graph_has_no_note_which_dynamo_could_not_trace(monkeypatc
     assert not hasattr(raised.value, "__notes__")
 
 
-def test_no_loss_method_is_called_twice_and_a_learner_goes_on_after_an_error():
+def test_after_an_error_the_learner_can_be_used_again():
     healthy, failing = Curious(), Curious(error=RuntimeError("out of order"))
     learner, inputs = Learner(module={"a": healthy, "b": failing}), {"a": {}, "b": {}}
     with pytest.raises(RuntimeError, match="out of order"):

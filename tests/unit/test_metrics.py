@@ -1,10 +1,10 @@
-"""What becomes of logged values. The frameworks' own values are logged in tests/frameworks."""
+"""How the metrics logger reduces values. The frameworks' values are logged in tests/frameworks."""
 
 import copy
 import math
 import pickle
-import re
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 
@@ -12,7 +12,7 @@ from self_supervised_loss import MetricsLogger
 
 
 def reduced(values, **settings):
-    """Returns what the values come to, if the settings are named with the first one alone."""
+    """Returns the result of some values, with the settings named in the first call."""
     metrics = MetricsLogger()
     metrics.log_value("value", values[0], **settings)
     for value in values[1:]:
@@ -20,7 +20,7 @@ def reduced(values, **settings):
     return metrics.reduce()["value"]
 
 
-def test_the_mean_is_the_default():
+def test_the_default_is_the_mean():
     metrics = MetricsLogger()
     for value in (1.0, 2.0):
         metrics.log_value("loss", value)
@@ -30,7 +30,7 @@ def test_the_mean_is_the_default():
 
 @pytest.mark.parametrize("values", [(math.nan, 1, 2), (1, math.nan, 2), (1, 2, math.nan)])
 @pytest.mark.parametrize("reduce", ["mean", "min", "max", "sum", "ema"])
-def test_nan_shows(reduce, values):
+def test_nan_is_not_skipped(reduce, values):
     assert math.isnan(reduced(values, reduce=reduce))
 
 
@@ -39,11 +39,21 @@ def test_nan_shows(reduce, values):
     [
         ("mean", [4.0, math.inf, 1.0], math.inf),
         ("mean", [1e308, -1e308], 0.0),
-        ("sum", [2**53, 1], 2**53 + 1),  # a float would take it for 2**53
+        ("sum", [2**53, 1], 2**53 + 1),  # as a float it is 2**53
     ],
 )
-def test_numbers_at_the_limits_of_floats_are_reduced_like_any(reduce, values, expected):
+def test_numbers_at_the_limits_of_floats_are_reduced(reduce, values, expected):
     assert reduced(values, reduce=reduce) == expected
+
+
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize(
+    ("reduce", "expected"), [("mean", 0.6), ("min", 0.3), ("max", 1), ("sum", 1.8), ("item", 0.3)]
+)
+def test_decimals_and_fractions_are_reduced_as_floats(reduce, expected, window):
+    values = [1, 0.5, Decimal(1), Fraction("0.3")][-3:]
+    assert reduced(values, reduce=reduce, window=window) == pytest.approx(expected)
+    assert math.isnan(reduced([1.0, Decimal("nan")], reduce=reduce, window=window))
 
 
 def test_tuple_keys_and_dicts_nest():
@@ -60,18 +70,51 @@ def test_tuple_keys_and_dicts_nest():
     assert metrics.reduce() == {"steps": 1, "icm": icm, "policy": {"ppo": {"loss": 5}}}
 
 
-def test_peek_changes_nothing_and_reduce_takes_everything_out():
+def test_reduce_with_a_separator_returns_a_flat_dict():
+    metrics = MetricsLogger()
+    metrics.log_dict({"forward_loss": 1.0, "grads": {"norm": 2.0}}, key="icm")
+    metrics.log_value("steps", 3, reduce="ema")
+    assert metrics.reduce(sep="/") == {"icm/forward_loss": 1.0, "icm/grads/norm": 2.0, "steps": 3}
+    assert metrics.reduce(sep="/") == {"steps": 3}
+
+
+# From one reduce() to the next
+
+
+def test_peek_changes_nothing_and_reduce_clears():
     metrics = MetricsLogger()
     metrics.log_value(("icm", "loss"), 1.0)
     assert metrics.peek(("icm", "loss")) == metrics.peek(("icm", "loss")) == 1.0
-    taken_out = metrics.reduce()
+    assert metrics.reduce() == {"icm": {"loss": 1.0}}
     assert metrics.reduce() == {}
-    metrics.log_value("icm", 5.0)
-    assert taken_out == {"icm": {"loss": 1.0}}
-    assert metrics.reduce() == {"icm": 5.0}
+    with pytest.raises(KeyError, match="nothing is logged"):
+        metrics.peek(("icm", "loss"))
 
 
-def test_a_moving_average_starts_at_the_first_value_and_goes_on_across_reduce():
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, 3),
+        ({"reduce": "min"}, 2),
+        ({"reduce": "max"}, 4),
+        ({"reduce": "sum"}, 9),
+        ({"reduce": "item"}, 4),
+        ({"window": 1}, 4),
+        ({"reduce": "sum", "window": 2}, 7),
+        ({"reduce": "max", "window": 9}, 4),
+    ],
+    ids=str,
+)
+def test_each_cycle_starts_over(settings, expected):
+    metrics = MetricsLogger()
+    for values in ([100, -100], [2, 3, 4]):
+        for value in values:
+            metrics.log_value("n", value, **settings)
+        last = metrics.reduce()
+    assert last == {"n": expected}
+
+
+def test_a_moving_average_starts_at_the_first_value_and_outlives_reduce():
     metrics = MetricsLogger()
     averages = []
     for values in ([1, 0], [0, 8], []):
@@ -81,16 +124,37 @@ def test_a_moving_average_starts_at_the_first_value_and_goes_on_across_reduce():
     assert averages == [0.75, 2.421875, 2.421875]
 
 
-def test_a_new_value_has_a_hundredth_of_the_weight_in_a_moving_average_by_default():
+def test_a_new_value_weighs_a_hundredth_in_a_moving_average_by_default():
     assert reduced([0.0, 1.0], reduce="ema") == pytest.approx(0.01)
 
 
-def test_reduce_with_a_separator_gives_one_flat_dict():
+def test_a_key_with_default_settings_is_forgotten_after_an_unused_cycle():
     metrics = MetricsLogger()
-    metrics.log_dict({"forward_loss": 1.0, "grads": {"norm": 2.0}}, key="icm")
-    metrics.log_value("steps", 3, reduce="ema")
-    assert metrics.reduce(sep="/") == {"icm/forward_loss": 1.0, "icm/grads/norm": 2.0, "steps": 3}
-    assert metrics.reduce(sep="/") == {"steps": 3}
+    metrics.log_value(("icm", "default"), 1.0)
+    metrics.log_value(("icm", "named"), 1.0, reduce="sum")
+    for _ in range(2):
+        metrics.reduce()
+    metrics.log_value(("icm", "default"), 2.0, window=5)  # may be created anew
+    with pytest.raises(ValueError, match="expected reduce='sum'"):
+        metrics.log_value(("icm", "named"), 2.0, reduce="max")
+    assert metrics.reduce() == {"icm": {"default": 2.0}}
+
+
+def test_a_key_is_not_forgotten_in_the_cycle_after_its_last_value():
+    metrics = MetricsLogger()
+    metrics.log_value("loss", 1.0)
+    metrics.reduce()
+    with pytest.raises(ValueError, match="expected reduce='mean'"):
+        metrics.log_value("loss", 1.0, reduce="sum")
+
+
+def test_a_cleared_key_may_become_a_dict_and_back():
+    metrics = MetricsLogger()
+    for key in ("icm", ("icm", "loss", "forward"), ("icm", "loss"), "icm"):
+        metrics.log_value(key, 1.0, reduce="max")
+        metrics.reduce()
+    metrics.log_value("icm", 2.0)
+    assert metrics.reduce() == {"icm": 2.0}
 
 
 # Settings
@@ -105,211 +169,212 @@ def log_in_nested_dict(metrics, value, **settings):
 
 
 @pytest.mark.parametrize(
-    ("first", "then", "expected"),
+    ("first", "later", "expected"),
     [
         ({"reduce": "sum"}, {}, 9),
-        ({"reduce": "min"}, {}, 2),
-        ({"window": 1}, {}, 4),
-        ({"reduce": "ema", "ema_coeff": 0.5}, {}, 3.125),
         ({"reduce": "sum", "window": 2}, {"window": 2}, 7),
-        ({"reduce": "ema", "ema_coeff": 1}, {"ema_coeff": 1}, 4),
+        ({"window": 2}, {"reduce": "mean"}, 3.5),
+        ({"reduce": "ema", "ema_coeff": 0.5}, {}, 3.125),
+        ({"reduce": "ema"}, {"ema_coeff": 0.01}, 1.059601),
     ],
     ids=str,
 )
 @pytest.mark.parametrize("log", [log_as_value, log_in_nested_dict])
-def test_settings_named_once_hold_for_the_key_also_across_reduce(log, first, then, expected):
+def test_later_calls_may_repeat_or_omit_settings(log, first, later, expected):
     metrics = MetricsLogger()
     log(metrics, 1, **first)
     metrics.reduce()
-    log(metrics, 2, **then)
+    log(metrics, 2, **later)
     for value in (3, 4):
         log(metrics, value)
-    assert metrics.reduce() == {"icm": {"n": expected}}
+    assert metrics.reduce()["icm"]["n"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
-    ("before", "settings", "expected"),
-    [
-        ({"reduce": "max"}, {"reduce": "ema", "ema_coeff": 0.5}, 3.25),
-        ({"reduce": "max", "window": 2}, {"reduce": "sum"}, 9),
-        ({"reduce": "min"}, {"window": 2}, 3),
-        ({"reduce": "ema"}, {"reduce": "sum"}, 9),
-        ({"reduce": "ema"}, {"ema_coeff": 1}, 4),
-    ],
-    ids=str,
+    "other", [{"reduce": "sum"}, {"window": 3}, {"reduce": "ema"}, {"ema_coeff": 0.1}], ids=str
 )
-def test_after_a_reduce_a_key_may_start_afresh_with_other_settings(before, settings, expected):
+def test_a_call_that_names_other_settings_is_refused(other):
     metrics = MetricsLogger()
-    metrics.log_value("n", 100, **before)
-    metrics.reduce()
-    metrics.log_value("n", 2, **settings)
-    for value in (3, 4):
-        metrics.log_value("n", value)
-    assert metrics.reduce() == {"n": expected}
-
-
-@pytest.mark.parametrize(
-    ("settings", "named"),
-    [({"reduce": "sum"}, "reduce='sum'"), ({"window": 3}, "reduce='mean', window=3")],
-)
-def test_other_settings_before_the_next_reduce_are_refused(settings, named):
-    metrics = MetricsLogger()
-    for value in (1.5, 4.0):  # the same again after a reduce()
+    for value in (1.5, 4.0):  # also after a reduce()
         metrics.log_value("loss", value, window=2)
-        with pytest.raises(ValueError) as raised:
-            metrics.log_value("loss", 2.0, **settings)
-        assert str(raised.value) == (
-            "('loss',) was logged with reduce='mean', window=2, "
-            f"and cannot be logged with {named} before the next reduce()"
-        )
+        with pytest.raises(ValueError, match="expected reduce='mean', window=2"):
+            metrics.log_value("loss", 2.0, **other)
         assert metrics.reduce() == {"loss": value}
 
 
-@pytest.mark.parametrize(
-    ("settings", "named"),
-    [
-        ({"reduce": "median"}, "reduce='median'"),
-        ({"reduce": ""}, "reduce=''"),
-        ({"reduce": ["mean"]}, "reduce=['mean']"),
-        ({"window": 0}, "reduce='mean', window=0"),
-        ({"window": 2.5}, "reduce='mean', window=2.5"),
-        ({"reduce": "ema", "window": 3}, "reduce='ema', window=3"),
-        ({"ema_coeff": 0.1}, "reduce='mean', ema_coeff=0.1"),
-        ({"reduce": "ema", "ema_coeff": 0.0}, "reduce='ema', ema_coeff=0.0"),
-        ({"reduce": "ema", "ema_coeff": 1.5}, "reduce='ema', ema_coeff=1.5"),
-        ({"reduce": "ema", "ema_coeff": math.nan}, "reduce='ema', ema_coeff=nan"),
-        ({"reduce": "ema", "ema_coeff": "0.1"}, "reduce='ema', ema_coeff='0.1'"),
-    ],
-)
-def test_settings_that_make_no_sense_are_answered_with_what_is_possible(settings, named):
+def test_the_message_about_other_settings():
     metrics = MetricsLogger()
+    metrics.log_value(("icm", "loss"), 1.0, window=2)
     with pytest.raises(ValueError) as raised:
-        metrics.log_value("loss", 1.0, **settings)
+        metrics.log_value(("icm", "loss"), 2.0, reduce="sum", window=3)
     assert str(raised.value) == (
-        f"('loss',) cannot be logged with {named}: "
-        "reduce is one of ('mean', 'min', 'max', 'sum', 'ema', 'item'); "
-        "'ema' takes an ema_coeff in (0, 1], the others a window from 1 on"
+        "cannot log ('icm', 'loss'): expected reduce='mean', window=2 "
+        "as in the call that created the key, got reduce='sum', window=3"
     )
-    metrics.log_value("loss", 1.0, reduce="sum")  # was not settled by what was refused
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"reduce": "median"},
+        {"reduce": ""},
+        {"reduce": ["mean"]},
+        {"window": 0},
+        {"window": 2.5},
+        {"reduce": "ema", "window": 3},
+        {"ema_coeff": 0.1},
+        {"reduce": "ema", "ema_coeff": 0.0},
+        {"reduce": "ema", "ema_coeff": 1.5},
+        {"reduce": "ema", "ema_coeff": math.nan},
+        {"reduce": "ema", "ema_coeff": "0.1"},
+    ],
+    ids=str,
+)
+def test_invalid_settings_are_refused_and_create_no_key(settings):
+    metrics = MetricsLogger()
+    with pytest.raises(ValueError, match="cannot log 'loss': invalid settings"):
+        metrics.log_value("loss", 1.0, **settings)
+    metrics.log_value("loss", 1.0, reduce="sum")
     assert metrics.reduce() == {"loss": 1.0}
+
+
+def test_the_message_about_invalid_settings_lists_the_options():
+    with pytest.raises(ValueError) as raised:
+        MetricsLogger().log_value("loss", 1.0, reduce="median", window=3)
+    assert str(raised.value) == (
+        "cannot log 'loss': invalid settings reduce='median', window=3: "
+        "reduce must be one of ('mean', 'min', 'max', 'sum', 'ema', 'item'), "
+        "window at least 1, and ema_coeff, for reduce='ema' only, in (0, 1]"
+    )
 
 
 # Other bad input
 
 
-@pytest.mark.parametrize("key", [3, (), ("icm", 3), ["icm", "loss"]])
-def test_keys_that_are_no_strings_are_refused(key):
+@pytest.mark.parametrize("key", [3, (), ("icm", 3), ["icm", "loss"]], ids=str)
+def test_keys_must_be_strings_or_tuples_of_strings(key):
     metrics = MetricsLogger()
     for call in (
         lambda: metrics.log_value(key, 1.0),
         lambda: metrics.log_dict({3: 1.0}),
         lambda: metrics.peek(key),
     ):
-        with pytest.raises(
-            TypeError, match="key of a metric is a string or a tuple of strings, not"
-        ):
+        with pytest.raises(TypeError, match="key must be a string or a tuple of strings, got"):
             call()
     assert metrics.reduce() == {}
 
 
 @pytest.mark.parametrize(
-    ("there", "key"),
+    ("existing", "key"),
     [
-        (("icm", "loss"), ("icm",)),
-        (("icm",), ("icm", "loss")),
+        (("icm", "loss"), "icm"),
+        ("icm", ("icm", "loss")),
         (("icm", "loss"), ("icm", "loss", "x", "y")),
     ],
 )
 @pytest.mark.parametrize("reduce", ["mean", "ema"])
-def test_a_key_is_not_both_a_value_and_a_dict(reduce, there, key):
+def test_a_key_is_either_a_value_or_a_dict(reduce, existing, key):
     metrics = MetricsLogger()
-    metrics.log_value(there, 1.0, reduce=reduce)
+    metrics.log_value(existing, 1.0, reduce=reduce)
     if reduce == "ema":
-        metrics.reduce()  # a moving average is still there
+        metrics.reduce()  # keeps the moving average
     with pytest.raises(ValueError) as raised:
         metrics.log_value(key, 2.0)
     assert str(raised.value) == (
-        f"cannot log {key} beside {there}: a key is either a value or a dict"
+        f"cannot log {key!r}: a key is either a value or a dict, and {existing!r} exists"
     )
-    assert metrics.peek(there) == 1.0
+    assert metrics.peek(existing) == 1.0
 
 
-@pytest.mark.parametrize("value", [None, {"loss": 1.0}, "high", [1.0]])
-def test_what_is_no_number_is_refused_with_its_key(value):
+@pytest.mark.parametrize("value", [None, {"loss": 1.0}, "high", [1.0]], ids=str)
+def test_a_value_that_is_not_a_number_is_refused(value):
     metrics = MetricsLogger()
-    fault = f"the value {value!r} of ('icm', 'loss') is not a number, an array or a tensor"
-    with pytest.raises(TypeError, match=re.escape(fault)):
+    expected = f"expected a number, an array or a tensor, got {type(value).__name__}"
+    with pytest.raises(TypeError, match=rf"cannot log \('icm', 'loss'\): {expected}"):
         metrics.log_value(("icm", "loss"), value, reduce="sum")
-    for number in (1.0, 2.0):  # neither its settings nor its place were taken
+    for number in (1.0, 2.0):  # neither the settings nor the place were taken
         metrics.log_value(("icm", "loss"), number)
     assert metrics.reduce() == {"icm": {"loss": 1.5}}
-    with pytest.raises(TypeError):
-        metrics.log_value(("icm", "loss"), value)
-    metrics.log_value("icm", 1.0)
-    assert metrics.reduce() == {"icm": 1.0}
 
 
-def test_what_a_dict_has_before_a_value_that_is_refused_is_logged():
+def test_values_of_a_dict_before_a_refused_one_are_logged():
     metrics = MetricsLogger()
-    with pytest.raises(TypeError, match=r"of \('icm', 'nested', 'bad'\) is not a number"):
+    with pytest.raises(TypeError, match=r"cannot log \('icm', 'nested', 'bad'\)"):
         metrics.log_dict({"before": 1.0, "nested": {"bad": "high"}, "after": 2.0}, key="icm")
     assert metrics.reduce() == {"icm": {"before": 1.0}}
 
 
 @pytest.mark.parametrize("window", [None, 2])
-def test_a_value_that_does_not_go_with_those_before_it_is_refused_with_its_key(window):
+@pytest.mark.parametrize("value", [10**400, 1j], ids=["too large", "complex"])
+def test_a_value_that_cannot_be_averaged_is_refused_and_changes_nothing(value, window):
     metrics = MetricsLogger()
     metrics.log_value("loss", 1.0, window=window)
     metrics.log_value("steps", 1)
-    with pytest.raises(TypeError, match=r"of \('loss',\) does not go with those before it"):
-        metrics.log_value("loss", Decimal(1))
+    with pytest.raises(TypeError, match="cannot log 'loss': "):
+        metrics.log_value("loss", value)
     metrics.log_value("loss", 2.0)
     assert metrics.reduce() == {"loss": 1.5, "steps": 1}
 
 
-def test_values_that_cannot_be_reduced_are_named_and_lose_no_other_key():
+class Unaddable:
+    """An array that refuses to be added, as arrays on two devices do."""
+
+    shape = ()
+    dtype = type("dtype", (), {"itemsize": 8, "kind": "f", "name": "float64"})
+
+    def astype(self, dtype):
+        return self
+
+    def copy(self):
+        return self
+
+    def __add__(self, other):
+        raise RuntimeError("two devices")
+
+
+def test_a_key_that_cannot_be_reduced_is_named_and_loses_no_other_key():
     metrics = MetricsLogger()
     metrics.log_value("before", 1)
-    metrics.log_value(("icm", "large"), 10**400)  # its mean would be too large a float
+    for _ in range(2):
+        metrics.log_value(("icm", "odd"), Unaddable(), window=2)
     metrics.log_value("after", 2, reduce="sum")
-    fault = r"the values of \('icm', 'large'\) cannot be reduced: .* too large"
-    with pytest.raises(TypeError, match=fault):
+    message = r"cannot reduce the values of \('icm', 'odd'\): two devices"
+    with pytest.raises(TypeError, match=message):
         metrics.peek("icm")
-    with pytest.raises(TypeError, match=fault):
+    with pytest.raises(TypeError, match=message):
         metrics.reduce()
     assert metrics.reduce() == {"before": 1, "after": 2}
 
 
-def test_two_keys_of_one_name_are_refused_and_not_lost():
+def test_two_keys_with_one_joined_name_are_refused_and_kept():
     metrics = MetricsLogger()
     metrics.log_value(("a", "b/c"), 1.0)
     metrics.log_value(("a/b", "c"), 2.0)
     with pytest.raises(
-        ValueError, match=r"the same with sep='/': \[\('a', 'b/c'\), \('a/b', 'c'\)\]"
+        ValueError, match=r"become one with sep=./.: \[\(.a., .b/c.\), \(.a/b., .c.\)\]"
     ):
         metrics.reduce(sep="/")
     assert metrics.reduce(sep=".") == {"a.b/c": 1.0, "a/b.c": 2.0}
 
 
-@pytest.mark.parametrize("key", [("loss",), ("icm", "loss"), ("steps", "loss")])
-def test_peek_of_a_key_never_logged_lists_the_keys_there_are(key):
+@pytest.mark.parametrize("key", ["loss", ("icm", "loss"), ("steps", "loss")])
+def test_peek_of_an_unknown_key_lists_the_known_keys(key):
     metrics = MetricsLogger()
     metrics.log_dict({"steps": 1, "icm": {"forward_loss": 2.0}})
     with pytest.raises(KeyError) as raised:
         metrics.peek(key)
     assert raised.value.args == (
-        f"nothing was logged under {key} since the last reduce(), "
-        "only under [('steps',), ('icm', 'forward_loss')]",
+        f"nothing is logged as {key!r}, only as ['steps', ('icm', 'forward_loss')]",
     )
 
 
-# Copies and time
+# Copies
 
 
 @pytest.mark.parametrize(
     "duplicate", [copy.deepcopy, lambda metrics: pickle.loads(pickle.dumps(metrics))]
 )
-def test_a_copy_goes_on_by_itself(duplicate):
+def test_a_copy_is_independent(duplicate):
     metrics = MetricsLogger()
     metrics.log_value("mean", 1.0)
     metrics.log_value("window", 1.0, window=2)
@@ -317,20 +382,3 @@ def test_a_copy_goes_on_by_itself(duplicate):
     twin.log_dict({"mean": 3.0, "window": 3.0})
     assert twin.reduce() == {"mean": 2.0, "window": 2.0}
     assert metrics.reduce() == {"mean": 1.0, "window": 1.0}
-
-
-def test_a_key_is_compared_with_no_other_however_many_there_are():
-    class Name(str):
-        def __eq__(self, other):
-            comparisons.append(str.__eq__(self, other))
-            return comparisons[-1]
-
-        __hash__ = str.__hash__
-
-    comparisons = []
-    metrics = MetricsLogger()
-    for _ in range(2):
-        for number in range(3_000):
-            metrics.log_value((Name(f"module_{number % 100}"), Name(f"loss_{number}")), 1.0)
-        metrics.reduce()
-    assert comparisons.count(False) < 3_000  # one for each pair would be millions

@@ -1,9 +1,4 @@
-"""What holds whatever is put in, found out by Hypothesis.
-
-- Every ID in `fwd_out` gets the loss of its module, of its batch, of its configuration, in the
-  order of `fwd_out`.
-- What is logged is reduced as `statistics`, `min`, `max` and `sum` do, in any window.
-"""
+"""Properties that hold for any input, tested by Hypothesis."""
 
 import math
 import statistics
@@ -44,7 +39,7 @@ class ConfigPerModule(dict):
     ),
     data=st.data(),
 )
-def test_every_output_gets_the_loss_of_its_module(classes, extras, data):
+def test_each_output_gets_the_loss_of_its_module(classes, extras, data):
     modules = {module_id: module_class() for module_id, module_class in classes.items()}
     batch = {module_id: {"obs": object()} for module_id in modules}
     configs = ConfigPerModule({module_id: object() for module_id in modules})
@@ -86,7 +81,7 @@ REDUCTIONS = {
 
 @pytest.mark.parametrize("reduce", REDUCTIONS)
 @given(values=st.lists(NUMBERS, min_size=1, max_size=20), window=st.none() | st.integers(1, 25))
-def test_values_are_reduced_as_the_standard_library_does(reduce, values, window):
+def test_values_are_reduced_like_the_standard_library(reduce, values, window):
     metrics = MetricsLogger()
     for value in values:
         metrics.log_value("loss", value, reduce=reduce, window=window)

@@ -1,7 +1,7 @@
-"""Our API and RLlib's of the same name are one, on every Python: RLlib's two classes have stand-ins
-here.
+"""RLlib's API of the same name and ours are one.
 
-`tests/rllib/test_bridge.py` asks the same of RLlib itself.
+Stand-ins for two classes of RLlib run on every Python. `tests/rllib/test_bridge.py` repeats the
+tests with RLlib.
 """
 
 import abc
@@ -54,13 +54,13 @@ def rllib_is_imported(monkeypatch):
         (SelfSupervisedLossAPI, WithLoss, RLlibAPI, RLModule),
     ],
 )
-def test_a_class_that_derives_from_ours_and_is_an_rl_module_implements_both(bases):
+def test_an_rl_module_that_derives_from_ours_implements_both(bases):
     module_class = type("Module", bases, {})
     assert issubclass(module_class, RLlibAPI)
     assert issubclass(module_class, SelfSupervisedLossAPI)
 
 
-def test_what_is_no_rl_module_is_none_of_rllibs_business():
+def test_other_classes_do_not_implement_rllibs_api():
     class Derived(WithLoss, SelfSupervisedLossAPI): ...
 
     @SelfSupervisedLossAPI.register
@@ -71,7 +71,7 @@ def test_what_is_no_rl_module_is_none_of_rllibs_business():
     assert not issubclass(Registered, RLlibAPI)
 
 
-def test_other_rl_modules_implement_neither_and_are_warned_of_if_they_have_the_method():
+def test_an_rl_module_that_only_has_the_method_triggers_a_warning():
     class Ours(WithLoss, SelfSupervisedLossAPI, RLModule): ...
 
     class DuckTyped(WithLoss, RLModule): ...
@@ -81,7 +81,7 @@ def test_other_rl_modules_implement_neither_and_are_warned_of_if_they_have_the_m
         assert losses_of(duck=DuckTyped()) == {"duck": "fallback"}
 
 
-def test_what_implements_rllibs_is_asked_for_its_loss():
+def test_a_class_that_implements_rllibs_api_brings_its_loss():
     class Derived(WithLoss, RLlibAPI): ...
 
     @RLlibAPI.register
@@ -91,16 +91,16 @@ def test_what_implements_rllibs_is_asked_for_its_loss():
     assert losses == {"derived": "own", "registered": "own"}
 
 
-def test_an_rl_module_that_is_registered_with_ours_implements_rllibs():
+def test_a_registered_rl_module_implements_rllibs_api():
     class Module(WithLoss, RLModule): ...
 
-    assert not issubclass(Module, RLlibAPI)  # which is remembered, until a class is registered
+    assert not issubclass(Module, RLlibAPI)  # abc caches this until a class is registered
     assert SelfSupervisedLossAPI.register(Module) is Module
     assert issubclass(Module, RLlibAPI)
     assert issubclass(Module, SelfSupervisedLossAPI)
 
 
-def test_what_implements_rllibs_is_no_instance_of_a_class_that_derives_from_ours():
+def test_rllibs_api_does_not_make_a_class_one_of_ours():
     class Ours(WithLoss, SelfSupervisedLossAPI): ...
 
     class Theirs(WithLoss, RLlibAPI): ...
@@ -108,7 +108,7 @@ def test_what_implements_rllibs_is_no_instance_of_a_class_that_derives_from_ours
     assert not issubclass(Theirs, Ours)
 
 
-def test_an_rl_module_that_wraps_nothing_is_not_asked_for_a_module_inside(monkeypatch):
+def test_an_rl_module_without_a_wrapper_is_not_unwrapped(monkeypatch):
     def unwrapped(self):
         raise AssertionError("asked")
 

@@ -18,7 +18,7 @@ MODULES = {"icm": Curious(), "policy": Plain()}
 
 
 class ExistingTrainer:
-    """A class that has a state of its own, made without arguments."""
+    """Has its own state, and is created without arguments."""
 
     def __init__(self):
         self.steps = 0
@@ -34,7 +34,7 @@ class MixedIn(Learner, ExistingTrainer):
 
 
 class Borrowed:
-    """Shares nothing with `Learner` but what `compute_losses` uses."""
+    """Has only the attributes that `compute_losses` uses."""
 
     __slots__ = ("config", "metrics", "module")
     compute_losses = Learner.compute_losses
@@ -45,12 +45,12 @@ class Borrowed:
 
 
 @pytest.mark.parametrize("learner_class", [Subclass, MixedIn, Borrowed])
-def test_each_way_gives_the_same_losses(learner_class):
+def test_each_way_computes_the_same_losses(learner_class):
     learner = learner_class(module=MODULES, config="config")
     losses = learner.compute_losses(fwd_out=MODULES, batch=MODULES)
     assert losses == {"icm": ("own", learner, "config"), "policy": ("fallback", learner, "policy")}
     assert learner.metrics.reduce() == {"icm": {"called": 1}}
 
 
-def test_a_learner_that_is_mixed_in_initialises_the_other_base():
+def test_a_mixed_in_learner_initialises_the_other_base():
     assert MixedIn(module=MODULES).steps == 0

@@ -1,4 +1,6 @@
-"""Wrappers with a method `unwrapped()`. Those of torch and Lightning are in tests/frameworks."""
+"""Learners look through wrappers. The wrappers of torch and others are in tests/frameworks."""
+
+import warnings
 
 import pytest
 
@@ -14,7 +16,7 @@ class Plain: ...
 
 
 class Wrapper:
-    """Wraps a module in the way of RLlib."""
+    """Wraps a module as RLlib does."""
 
     def __init__(self, wrapped):
         self.wrapped = wrapped
@@ -33,13 +35,13 @@ def loss_of(module, learner_class=FallbackLearner):
     return learner.compute_losses(fwd_out={"m": {}}, batch={"m": {}})["m"]
 
 
-def test_wrappers_are_looked_through_for_a_loss():
+def test_learners_look_through_wrappers():
     module = Curious()
     assert loss_of(Wrapper(Wrapper(module))) is module
     assert loss_of(Wrapper(Wrapper(Plain()))) == "fallback"
 
 
-def test_a_class_inside_that_merely_has_the_method_is_warned_of():
+def test_a_wrapped_class_that_only_has_the_method_triggers_a_warning():
     class DuckTyped:
         compute_self_supervised_loss = Curious.compute_self_supervised_loss
 
@@ -56,7 +58,7 @@ class RegisteredWrapper(Wrapper):
 
 
 @pytest.mark.parametrize("wrapper_class", [CuriousWrapper, RegisteredWrapper])
-def test_the_outermost_that_implements_the_api_counts(wrapper_class):
+def test_the_outermost_module_that_implements_the_api_counts(wrapper_class):
     wrapper = wrapper_class(Curious())
     assert loss_of(Wrapper(wrapper)) is wrapper
 
@@ -73,22 +75,39 @@ class LikeAnEnv:
 
 
 class DistributedDataParallel:
-    """Has the name of a wrapper, and children of the names that wrappers give theirs."""
+    """Has the name of a wrapper, and children with the names that wrappers use."""
 
     def __init__(self):
         self.module = self._orig_mod = self.unwrapped = Curious()
 
 
 @pytest.mark.parametrize("module", [UnwrapsToItself(), LikeAnEnv(), DistributedDataParallel()])
-def test_a_module_that_merely_looks_like_a_wrapper_is_none(module):
+def test_a_module_that_only_looks_like_a_wrapper_is_not_unwrapped(module):
     assert loss_of(module) == "fallback"
 
 
-# Wrappers that are not known
+def test_an_unwrapped_method_that_never_ends_is_refused():
+    class Endless:
+        def unwrapped(self):
+            return Endless()
+
+    first, second = Wrapper(None), Wrapper(None)
+    first.wrapped, second.wrapped = second, first
+    for module in (first, Endless()):
+        name = type(module).__name__
+        with pytest.raises(RecursionError) as raised:
+            loss_of(module)
+        assert str(raised.value) == (
+            f"{name}.unwrapped() never reaches the innermost module. "
+            "It must return the module inside, or self if there is none."
+        )
+
+
+# Unknown wrappers
 
 
 class Forwarding:
-    """Wraps a module in a way of its own, as peft's PeftModel does."""
+    """Forwards attributes, as peft's PeftModel does."""
 
     def __init__(self, wrapped):
         self.wrapped = wrapped
@@ -97,31 +116,55 @@ class Forwarding:
         return getattr(self.wrapped, name)
 
 
-NOT_KNOWN = (
-    "Forwarding is a wrapper that is not known: give the learner the module inside, "
-    "or give Forwarding a method unwrapped() that returns it."
+REMEDY = (
+    "Forwarding is an unknown wrapper. Give the learner the module inside, "
+    "or give Forwarding a method unwrapped() that returns that module."
 )
 
 
-def test_a_wrapper_that_is_not_known_is_warned_of_if_the_module_inside_has_a_loss_method():
+def test_an_unknown_wrapper_around_a_loss_method_triggers_a_warning():
     with pytest.warns(UserWarning) as warned:
         assert loss_of(Forwarding(Curious())) == "fallback"
     assert [str(warning.message) for warning in warned] == [
-        f"Forwarding.compute_self_supervised_loss is not called. {NOT_KNOWN}"
+        f"Forwarding.compute_self_supervised_loss is not called. {REMEDY}"
     ]
-    assert loss_of(Forwarding(Plain())) == "fallback"  # no warning, since nothing is ignored
+    assert loss_of(Forwarding(Plain())) == "fallback"  # no warning, since no loss is ignored
 
 
-def test_the_error_without_a_loss_has_the_remedy_for_wrappers_too():
+def test_the_error_about_an_unknown_wrapper_says_to_unwrap_it():
     with pytest.warns(UserWarning), pytest.raises(NotImplementedError) as raised:
         loss_of(Forwarding(Curious()), Learner)
-    assert str(raised.value).endswith(f"Or, if the module has its own loss: {NOT_KNOWN}")
+    assert str(raised.value) == f"module 'm' (Forwarding) does not implement the API. {REMEDY}"
 
 
-def test_a_wrapper_may_forward_attributes_and_have_the_method_unwrapped():
-    class Known(Forwarding):
-        def unwrapped(self):
-            return self.wrapped
+@pytest.mark.parametrize("base", [Forwarding, Wrapper])
+def test_a_class_may_gain_the_method_unwrapped_later(base):
+    class Late(base):
+        unwrapped = None
 
     module = Curious()
-    assert loss_of(Known(module)) is module
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert loss_of(Late(module)) == "fallback"
+    Late.unwrapped = Wrapper.unwrapped
+    assert loss_of(Late(module)) is module
+    assert loss_of(Wrapper(Late(module))) is module
+
+
+# Classes that were defined again, as in a notebook
+
+
+class Redefined:
+    compute_self_supervised_loss = Curious.compute_self_supervised_loss
+
+
+def test_an_instance_of_an_older_class_is_named_as_such(monkeypatch):
+    old = Redefined()
+    new_class = SelfSupervisedLossAPI.register(type("Redefined", (Redefined,), {}))
+    monkeypatch.setitem(globals(), "Redefined", new_class)
+    with pytest.warns(UserWarning) as warned:
+        assert loss_of(old) == "fallback"
+    assert str(warned[0].message) == (
+        "Redefined.compute_self_supervised_loss is not called. "
+        "This Redefined belongs to an older version of the class. Create it again."
+    )

@@ -1,96 +1,200 @@
-"""What arrays of NumPy, torch, JAX and whatever behaves alike have in common. None is imported."""
+"""Arithmetic on numbers and on arrays of NumPy, torch, JAX and others, importing none of them."""
 
+from collections.abc import Callable
+from numbers import Number
 from typing import Any
 
-from self_supervised_loss._frameworks import is_dynamo_tracing
+from self_supervised_loss._frameworks import (
+    find_imported,
+    is_dynamo_tracing,
+    is_instance_of,
+    is_torch_tensor,
+)
 
 
-def is_array(value: Any) -> bool:
-    """Tells arrays from numbers."""
-    return _has(value, "detach") or _has(value, "astype")
+def to_loggable(value: Any) -> Any:
+    """Returns a value as an int, a float, or an array without a graph.
+
+    Raises:
+        TypeError: If the value is anything else.
+    """
+    if is_number(value):
+        return value
+    if is_torch_tensor(value):
+        return value.detach()
+    if hasattr(value, "astype"):
+        return value
+    if isinstance(value, Number):  # such as Decimal and Fraction
+        return float(value)  # type: ignore[arg-type]
+    raise TypeError(f"expected a number, an array or a tensor, got {type(value).__name__}")
 
 
-def shape_of(value: Any) -> tuple[int, ...]:
-    """Returns the shape of an array. A number has that of an array of no dimensions."""
-    return tuple(value.shape) if _has(value, "shape") else ()
+def is_number(value: Any) -> bool:
+    """Returns whether a loggable value is a number. All others are arrays."""
+    return isinstance(value, (int, float))
 
 
-def detached(value: Any) -> Any:
-    """Returns a tensor of torch without its graph, and anything else as it is."""
-    return value.detach() if _has(value, "detach") else value
+def shape_of(value: Any) -> Any:
+    """Returns the shape of a value, `()` for a number."""
+    return () if is_number(value) else value.shape
+
+
+def go_together(kept: Any, value: Any) -> bool:
+    """Returns whether two values of one shape belong to one framework and are on one device."""
+    if is_number(kept) or is_number(value):
+        return True
+    if type(kept) is not type(value) and is_torch_tensor(kept) != is_torch_tensor(value):
+        return False
+    return not value.shape or not is_torch_tensor(value) or bool(kept.device == value.device)
+
+
+def boxed(value: Any) -> Any:
+    """Returns a value as it is stored between two steps, a tensor with one more dimension.
+
+    Dynamo takes a tensor without dimensions on the CPU for a number. It would read the number in
+    each call, and compile again when it turns into NaN.
+    """
+    return value.unsqueeze(0) if is_torch_tensor(value) else value
+
+
+def unboxed(value: Any) -> Any:
+    """Returns a value without the dimension that `boxed` adds."""
+    return value.squeeze(0) if is_torch_tensor(value) else value
+
+
+def unboxed_shape_of(value: Any) -> Any:
+    """Returns the shape that a stored value has without its box."""
+    return value.shape[1:] if is_torch_tensor(value) else shape_of(value)
+
+
+def copied(value: Any) -> Any:
+    """Returns a copy of a value, which changes in place do not reach."""
+    if is_number(value) or _is_jax_array(value):
+        return value
+    if not is_torch_tensor(value):
+        return value.copy()
+    if is_dynamo_tracing() and value.is_floating_point():
+        # Inductor removes clone(). A loss that is logged and returned would then be one output of
+        # the graph, without a gradient.
+        return value.neg().neg()
+    return value.clone()
+
+
+def converted_copy(value: Any, convert: Callable[[Any], Any]) -> Any:
+    """Returns a converted value, as a copy that changes in place do not reach."""
+    converted = convert(value)
+    return copied(value) if converted is value else converted
 
 
 def widened(value: Any) -> Any:
-    """Returns a copy that has room for sums: integers in 64 bits, half precision in 32.
+    """Returns a value in 64 bits, in which sums neither overflow nor stop growing.
 
-    JAX has 64 bits only where the program has asked for them, and takes 32 otherwise.
+    The result has 32 bits in JAX, unless the program has enabled 64, and in floating point on
+    devices without double precision, such as Apple's MPS.
     """
-    if not is_array(value):
-        return value - 0  # refuses str and list, which * 1 would take
-    integer = _is_integer(value)
-    if value.dtype.itemsize >= (8 if integer else 4):
-        return _copied(value)
-    if _has(value, "detach"):
-        return value.long() if integer else value.float()
-    return value.astype(int if integer else "float32")
+    if is_number(value):
+        return value
+    if is_torch_tensor(value):
+        return value.long() if _is_integer(value) else _in_double(value)
+    return _as_type(value, _wide_dtype(value))
 
 
 def floating(value: Any) -> Any:
-    """Returns an array of integers in floating point, and anything else as it is."""
-    if not is_array(value) or not _is_integer(value):
-        return value
-    return _double(value) if _has(value, "detach") else value.astype(float)
+    """Returns a value in floating point, as wide as `widened` makes it."""
+    if is_number(value):
+        return float(value)
+    if not _is_integer(value):
+        return widened(value)
+    return _in_double(value) if is_torch_tensor(value) else _as_type(value, float)
+
+
+def promotes_freely(value: Any) -> bool:
+    """Returns whether torch promotes a value in an operation with a 64-bit tensor."""
+    return is_torch_tensor(value) and value.dtype.itemsize > 1 and value.dtype.is_signed
 
 
 def smaller(first: Any, second: Any) -> Any:
-    """Returns the smaller of two values, element by element, and NaN where one is NaN."""
-    # Of all that compares, only clip() is the same in NumPy, torch and JAX and waits for no device.
-    if is_array(first):
+    """Returns the smaller of two values, element by element, and NaN if one is NaN."""
+    # clip() is the only comparison with the same meaning in NumPy, torch and JAX that does not wait
+    # for the device.
+    if not is_number(first):
         return first.clip(max=second)
-    if is_array(second):
+    if not is_number(second):
         return second.clip(max=first)
     return first if first != first else min(second, first)
 
 
 def larger(first: Any, second: Any) -> Any:
-    """Returns the larger of two values, element by element, and NaN where one is NaN."""
-    if is_array(first):
+    """Returns the larger of two values, element by element, and NaN if one is NaN."""
+    if not is_number(first):
         return first.clip(min=second)
-    if is_array(second):
+    if not is_number(second):
         return second.clip(min=first)
     return first if first != first else max(second, first)
 
 
-def one(value: Any) -> Any:
-    """Returns the number 1, by which values are counted, or a tensor of it in a graph of torch.
+def one_for(value: Any) -> Any:
+    """Returns the number 1 to count a value with, as a tensor if Dynamo is tracing.
 
-    Dynamo takes a number for a constant, and would compile the graph again for each new one.
+    Dynamo takes a number for a constant, and would compile the graph again for each count.
     """
-    return value.new_ones(()).int() if _has(value, "new_ones") and is_dynamo_tracing() else 1
+    if is_dynamo_tracing() and is_torch_tensor(value):
+        return value.new_ones((), dtype=find_imported("torch", "int64"))
+    return 1
 
 
-def _has(value: Any, attribute: str) -> bool:
-    # Dynamo cannot ask for the attributes of a number whose value it does not know. Up to 2.8 it
-    # finds the methods of a tensor in its class alone, while JAX's tracers have theirs themselves.
-    if isinstance(value, (int, float)):
-        return False
-    return hasattr(type(value), attribute) or hasattr(value, attribute)
+def operand_for(value: Any, number: float) -> Any:
+    """Returns a number in a form that can be combined with a value."""
+    # JAX would move a plain number to the device by itself, which its transfer_guard can forbid.
+    return find_imported("jax", "device_put")(number) if _is_jax_array(value) else number
+
+
+def filled_like(tensor: Any, number: float) -> Any:
+    """Returns a tensor of torch with one number in all places, or the largest integer for inf."""
+    if not tensor.is_floating_point():
+        number = min(max(number, -(2**63)), 2**63 - 1)
+    return tensor.new_full(tensor.shape, number)
+
+
+def is_single(value: Any) -> bool:
+    """Returns whether a value is an array of JAX in single precision."""
+    return _is_jax_array(value) and bool(value.dtype.name == "float32")
+
+
+def with_correction(total: Any, correction: Any) -> Any:
+    """Adds a correction to an array of JAX, except where it is infinite or NaN."""
+    jnp = find_imported("jax", "numpy")
+    return jnp.where(jnp.isfinite(total), total + correction, total)
+
+
+def _is_jax_array(value: Any) -> bool:
+    # Dynamo cannot trace isinstance with JAX's class.
+    return not is_torch_tensor(value) and is_instance_of(value, "jax", "Array")
 
 
 def _is_integer(array: Any) -> bool:
-    if _has(array, "detach"):
+    if is_torch_tensor(array):
         return not (array.is_floating_point() or array.is_complex())
-    return array.dtype.kind in "biu"
+    return array.dtype.kind in "biu" or array.dtype.name.startswith(("int", "uint"))
 
 
-def _copied(array: Any) -> Any:
-    # Inductor takes away a subtraction of zero, and clone(): the copy and what was copied would be
-    # one output of the graph, and the loss that a module logs and returns would have no gradient.
-    return array.neg().neg() if _has(array, "detach") and is_dynamo_tracing() else array - 0
+def _wide_dtype(array: Any) -> Any:
+    if array.dtype.itemsize >= 8:
+        return array.dtype
+    if not _is_integer(array):
+        return float
+    return "uint64" if array.dtype.name.startswith("uint") else int
 
 
-def _double(tensor: Any) -> Any:
+def _as_type(array: Any, dtype: Any) -> Any:
+    if _is_jax_array(array):
+        # The type with 32 bits, unless the program has enabled 64.
+        dtype = find_imported("jax.dtypes", "canonicalize_dtype")(dtype)
+    return array if array.dtype == dtype else array.astype(dtype)
+
+
+def _in_double(tensor: Any) -> Any:
     try:
         return tensor.double()
-    except (TypeError, RuntimeError):  # there are devices without it, as Apple's MPS
+    except (TypeError, RuntimeError):
         return tensor.float()

@@ -1,147 +1,286 @@
-"""What is kept of the values of one key: the last, a value that runs over all, or a window.
+"""The values of one key in reduced form: the last one, a running result, or a window."""
 
-Each starts with a first value, which must be a copy, made by `widened`, that nobody else has.
-"""
-
+import math
 from abc import ABC, abstractmethod
 from collections import deque
 from typing import Any
 
+from self_supervised_loss._frameworks import is_torch_tensor
 from self_supervised_loss._metrics.arrays import (
+    boxed,
+    converted_copy,
+    copied,
+    filled_like,
     floating,
-    is_array,
+    go_together,
+    is_number,
+    is_single,
     larger,
-    one,
+    one_for,
+    operand_for,
+    promotes_freely,
     shape_of,
     smaller,
+    unboxed,
+    unboxed_shape_of,
     widened,
+    with_correction,
 )
 
 
 class Last:
-    """The last value, whatever its shape."""
+    """The last value, of any shape."""
 
     def __init__(self, first: Any) -> None:
-        """Starts with a copy of the first value."""
-        self._value = first
+        """Starts with the first value."""
+        self.add(first)
 
     def add(self, value: Any) -> None:
-        """Takes the place of the value before it. If it is refused, that one stays."""
-        self._value = widened(value)
+        """Replaces the value."""
+        self._value = copied(value)
+        self.is_empty = False
+
+    def clear(self) -> None:
+        """Forgets the value."""
+        self._value = None
+        self.is_empty = True
 
     def reduced(self) -> Any:
-        """Returns the result, which shares no memory with what is kept."""
-        return widened(self._value)
+        """Returns a copy of the value."""
+        return copied(self._value)
 
 
-class Running(ABC):
-    """A value that runs over all, element by element. Each kind says how it goes on in `_fold`."""
+class Combined(ABC):
+    """Values that fit together: all of one shape, of one framework and on one device."""
 
     def __init__(self, first: Any) -> None:
-        """Starts with a copy of the first value."""
-        self._value = first
+        """Starts with the first value."""
+        self._start(first)
+        self.is_empty = False
 
     def add(self, value: Any) -> None:
-        """Goes on to a value of the same shape. If it is refused, all is as before."""
-        _require_same_shape(self._value, value)
-        # Once it is an array, it promotes what comes to its own type. A number does not.
-        value = value if is_array(self._value) else self._promoted(value)
-        self._value = self._fold(self._value, value)
+        """Adds a value. A value that is rejected changes nothing.
 
-    def reduced(self) -> Any:
-        """Returns the result, which shares no memory with what is kept."""
-        return widened(self._value)
-
-    def _promoted(self, value: Any) -> Any:
-        return widened(value)
+        Raises:
+            ValueError: If the value does not fit the earlier ones.
+        """
+        if self._fits(value):
+            self._fold(value)
+        elif self.is_empty:
+            self._start(value)
+        else:
+            raise ValueError(_mismatch_message(self._earlier(), value))
+        # In a graph of torch.compile this flag is written and not read: Dynamo would guard a value
+        # that it reads.
+        self.is_empty = False
 
     @abstractmethod
-    def _fold(self, running: Any, value: Any) -> Any: ...
+    def clear(self) -> None:
+        """Forgets the values."""
+
+    @abstractmethod
+    def reduced(self) -> Any:
+        """Returns the result, in memory that nothing else uses."""
+
+    @abstractmethod
+    def _start(self, first: Any) -> None: ...
+
+    @abstractmethod
+    def _earlier(self) -> Any: ...
+
+    @abstractmethod
+    def _fits(self, value: Any) -> bool: ...
+
+    @abstractmethod
+    def _fold(self, value: Any) -> None: ...
 
 
-class Sum(Running):
-    """The sum of all values."""
+class Running(Combined):
+    """A result that takes in each value as it arrives, element by element.
 
-    def _fold(self, running: Any, value: Any) -> Any:
-        return running + value
+    Attributes:
+        convert: Brings a value into the type of the result.
+        neutral: The number that changes no value it is combined with.
+    """
+
+    convert = staticmethod(widened)
+    neutral: float = 0
+
+    _value: Any
+
+    def clear(self) -> None:
+        """Forgets the values.
+
+        A tensor of torch stays a tensor. Otherwise `torch.compile` would compile a step that adds
+        the next value again.
+        """
+        is_tensor = is_torch_tensor(self._value)
+        self._value = filled_like(self._value, self.neutral) if is_tensor else None
+        self.is_empty = True
+
+    def reduced(self) -> Any:
+        """Returns the result, in memory that nothing else uses."""
+        return copied(unboxed(self._value))
+
+    def _start(self, first: Any) -> None:
+        self._value = boxed(converted_copy(first, self.convert))
+
+    def _earlier(self) -> Any:
+        return unboxed(self._value)
+
+    def _fits(self, value: Any) -> bool:
+        return (
+            self._value is not None
+            and unboxed_shape_of(self._value) == shape_of(value)
+            and go_together(self._value, value)
+        )
+
+    def _fold(self, value: Any) -> None:
+        # torch converts and combines in one kernel.
+        is_ready = promotes_freely(value) and not is_number(self._value)
+        value = value if is_ready else boxed(self.convert(value))
+        self._value = self._combine(self._value, value)
+
+    @abstractmethod
+    def _combine(self, running: Any, value: Any) -> Any: ...
 
 
 class Minimum(Running):
     """The smallest value."""
 
-    def _fold(self, running: Any, value: Any) -> Any:
+    neutral = math.inf
+
+    def _combine(self, running: Any, value: Any) -> Any:
         return smaller(running, value)
 
 
 class Maximum(Running):
     """The largest value."""
 
-    def _fold(self, running: Any, value: Any) -> Any:
+    neutral = -math.inf
+
+    def _combine(self, running: Any, value: Any) -> Any:
         return larger(running, value)
 
 
-class Mean(Sum):
-    """The sum by the number of values."""
+class Sum(Running):
+    """The sum of the values.
 
-    def __init__(self, first: Any) -> None:
-        """Starts with a copy of the first value."""
-        super().__init__(floating(first))
-        self._number = one(first)
+    In single precision, which JAX alone uses here, it is compensated for rounding errors, after
+    Kahan (https://doi.org/10.1145/363707.363723).
+    """
 
-    def add(self, value: Any) -> None:
-        """Goes on to a value of the same shape. If it is refused, all is as before."""
-        super().add(value)
-        self._number = self._number + one(value)
+    _lost: Any
 
     def reduced(self) -> Any:
-        """Returns the result, which shares no memory with what is kept."""
-        return self._value / self._number
+        """Returns the sum, in memory that nothing else uses."""
+        return copied(self._corrected())
 
-    def _promoted(self, value: Any) -> Any:
-        return floating(widened(value))
+    def _start(self, first: Any) -> None:
+        super()._start(first)
+        self._lost = None
+
+    def _combine(self, running: Any, value: Any) -> Any:
+        total = running + value
+        if is_single(total):
+            lost = value - (total - running)
+            self._lost = lost if self._lost is None else self._lost + lost
+        return total
+
+    def _corrected(self) -> Any:
+        total = unboxed(self._value)
+        return total if self._lost is None else with_correction(total, self._lost)
+
+
+class Mean(Sum):
+    """The mean of the values."""
+
+    convert = staticmethod(floating)
+
+    _count: Any
+
+    def clear(self) -> None:
+        """Forgets the values."""
+        super().clear()
+        self._count = self._count * 0
+
+    def reduced(self) -> Any:
+        """Returns the mean, in memory that nothing else uses."""
+        return self._corrected() / operand_for(self._value, self._count)
+
+    def _start(self, first: Any) -> None:
+        super()._start(first)
+        self._count = one_for(first)
+
+    def _combine(self, running: Any, value: Any) -> Any:
+        total = super()._combine(running, value)
+        self._count = self._count + one_for(value)
+        return total
 
 
 class MovingAverage(Running):
-    """An exponential moving average. A value that is not a number stays in it for ever."""
+    """An exponential moving average, which starts at the first value and is never cleared."""
+
+    convert = staticmethod(floating)
 
     def __init__(self, first: Any, coeff: float) -> None:
-        """Starts with a copy of the first value. Each later one has the weight `coeff`."""
-        super().__init__(floating(first))
+        """Starts with the first value. Each later value has the weight `coeff`."""
         self._coeff = coeff
+        super().__init__(first)
 
-    def _promoted(self, value: Any) -> Any:
-        return floating(widened(value))
+    def clear(self) -> None:
+        """Keeps the average."""
 
-    def _fold(self, running: Any, value: Any) -> Any:
-        return (1 - self._coeff) * running + self._coeff * floating(value)
+    def _combine(self, running: Any, value: Any) -> Any:
+        old, new = operand_for(running, 1 - self._coeff), operand_for(running, self._coeff)
+        return old * running + new * floating(value)
 
 
-class Window:
-    """The last values, over which one of the above runs when the result is asked for."""
+class Window(Combined):
+    """The last values, which are reduced when the result is read."""
 
     def __init__(self, kind: type[Running], size: int, first: Any) -> None:
-        """Starts with a copy of the first value, and will keep as many as `size`."""
+        """Starts with the first value, and keeps at most `size` of them."""
         self._kind, self._size = kind, size
-        self._values = deque([first])
+        super().__init__(first)
 
-    def add(self, value: Any) -> None:
-        """Takes in a value of the same shape. If it is refused, all is as before."""
-        _require_same_shape(self._values[0], value)
-        if not is_array(value):
-            self._kind(self._values[0]).add(value)  # so that it is refused here, if at all
-        self._values.append(widened(value))
-        if len(self._values) > self._size:  # Dynamo of torch 2.13 gets maxlen wrong
-            self._values.popleft()
+    def clear(self) -> None:
+        """Forgets the values."""
+        self._values.clear()
+        self.is_empty = True
 
     def reduced(self) -> Any:
-        """Returns the result, which shares no memory with what is kept."""
+        """Returns the result, in memory that nothing else uses."""
         first, *others = self._values
         running = self._kind(first)
         for value in others:
             running.add(value)
         return running.reduced()
 
+    def _start(self, first: Any) -> None:
+        self._values = deque([converted_copy(first, self._kind.convert)])
 
-def _require_same_shape(kept: Any, value: Any) -> None:
-    if shape_of(value) != shape_of(kept):
-        raise ValueError(f"its shape is {shape_of(value)}, and theirs is {shape_of(kept)}")
+    def _earlier(self) -> Any:
+        return self._values[-1]
+
+    def _fits(self, value: Any) -> bool:
+        return (
+            bool(self._values)
+            and shape_of(self._earlier()) == shape_of(value)
+            and go_together(self._earlier(), value)
+        )
+
+    def _fold(self, value: Any) -> None:
+        self._values.append(converted_copy(value, self._kind.convert))
+        if len(self._values) > self._size:  # Dynamo of torch 2.13 gets maxlen wrong
+            self._values.popleft()
+
+
+def _mismatch_message(earlier: Any, value: Any) -> str:
+    if shape_of(earlier) != shape_of(value):
+        return f"expected shape {tuple(shape_of(earlier))} as before, got {tuple(shape_of(value))}"
+    return f"expected {_place(earlier)} like the earlier values, got {_place(value)}"
+
+
+def _place(array: Any) -> str:
+    return f"{type(array).__module__}.{type(array).__name__} on {array.device}"

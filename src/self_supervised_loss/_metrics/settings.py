@@ -1,9 +1,10 @@
-"""How the values of one key are reduced: what can be said of it, and what is kept for it."""
+"""The settings of a key: how its values are reduced."""
 
 from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from self_supervised_loss._metrics.running import (
+    Combined,
     Last,
     Maximum,
     Mean,
@@ -15,46 +16,52 @@ from self_supervised_loss._metrics.running import (
 )
 
 Reduce: TypeAlias = Literal["mean", "min", "max", "sum", "ema", "item"]
-Kept: TypeAlias = Last | Running | Window
 
+REDUCTIONS = get_args(Reduce)
 _KINDS: dict[str, type[Running]] = {"mean": Mean, "min": Minimum, "max": Maximum, "sum": Sum}
-RULES = (
-    f"reduce is one of {get_args(Reduce)}; 'ema' takes an ema_coeff in (0, 1], "
-    "the others a window from 1 on"
-)
 
 
 class Settings(NamedTuple):
-    """The settings of a key, by default those of a mean of all values."""
+    """The settings of a key. The call that creates the key fixes them."""
 
     reduce: Reduce = "mean"
     window: int | None = None
     ema_coeff: float | None = None
 
-    def after_naming(
-        self, reduce: Reduce | None, window: int | None, ema_coeff: float | None
-    ) -> "Settings":
-        """Returns what holds after a call that names these. `None` is what it does not name."""
-        if reduce is None and window is None and ema_coeff is None:
-            return self
-        return Settings(self.reduce if reduce is None else reduce, window, ema_coeff)
+    @classmethod
+    def create(cls, reduce: Any, window: Any, ema_coeff: Any) -> "Settings":
+        """Returns the settings of a new key. None stands for the default.
 
-    def are_possible(self) -> bool:
-        """Tells whether they keep to the rules."""
-        if self.reduce == "ema":
-            return self.window is None and (self.ema_coeff is None or _is_weight(self.ema_coeff))
-        return (
-            self.reduce in get_args(Reduce)
-            and self.ema_coeff is None
-            and (self.window is None or _is_size(self.window))
-        )
+        Raises:
+            ValueError: If the settings are invalid.
+        """
+        reduce = "mean" if reduce is None else reduce
+        if reduce == "ema" and ema_coeff is None:
+            ema_coeff = 0.01
+        settings = cls(reduce, window, ema_coeff)
+        if not settings._are_valid():
+            raise ValueError(_invalid_message(settings))
+        return settings
 
-    def start(self, first: Any) -> Kept:
-        """Returns what is kept of the values of a key, which starts with a copy of the first."""
+    def require_same(self, reduce: Any, window: Any, ema_coeff: Any) -> None:
+        """Checks the settings that a later call names. None stands for not named.
+
+        Raises:
+            ValueError: If one of them differs.
+        """
+        if (
+            reduce not in (None, self.reduce)
+            or window not in (None, self.window)
+            or ema_coeff not in (None, self.ema_coeff)
+        ):
+            raise ValueError(_changed_message(self, Settings(reduce, window, ema_coeff)))
+
+    def start(self, first: Any) -> Last | Combined:
+        """Returns the values of a key, which begin with the first one."""
         if self.reduce == "item" or self.window == 1:
             return Last(first)
-        if self.reduce == "ema":
-            return MovingAverage(first, 0.01 if self.ema_coeff is None else float(self.ema_coeff))
+        if self.ema_coeff is not None:
+            return MovingAverage(first, float(self.ema_coeff))
         kind = _KINDS[self.reduce]
         return kind(first) if self.window is None else Window(kind, self.window, first)
 
@@ -63,13 +70,30 @@ class Settings(NamedTuple):
         named = self._asdict().items()
         return ", ".join(f"{name}={value!r}" for name, value in named if value is not None)
 
+    def _are_valid(self) -> bool:
+        if self.reduce == "ema":
+            return self.window is None and _is_coefficient(self.ema_coeff)
+        has_valid_window = self.window is None or _is_size(self.window)
+        return self.reduce in REDUCTIONS and has_valid_window and self.ema_coeff is None
+
 
 DEFAULT = Settings()
 
 
-def _is_weight(value: object) -> bool:
+def _is_coefficient(value: object) -> bool:
     return isinstance(value, Real) and 0 < float(value) <= 1
 
 
 def _is_size(value: object) -> bool:
     return isinstance(value, Integral) and int(value) > 0
+
+
+def _invalid_message(settings: Settings) -> str:
+    return (
+        f"invalid settings {settings}: reduce must be one of {REDUCTIONS}, "
+        "window at least 1, and ema_coeff, for reduce='ema' only, in (0, 1]"
+    )
+
+
+def _changed_message(settings: Settings, named: Settings) -> str:
+    return f"expected {settings} as in the call that created the key, got {named}"

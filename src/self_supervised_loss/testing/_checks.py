@@ -11,7 +11,7 @@ from typing import Any
 
 from self_supervised_loss import SelfSupervisedLossAPI
 from self_supervised_loss._frameworks import is_mapping
-from self_supervised_loss._wrappers import remedy
+from self_supervised_loss._wrappers import remedy_message
 from self_supervised_loss.testing._gradients import is_jax_array
 from self_supervised_loss.testing._trial import Trial
 from self_supervised_loss.testing._values import fault_as_scalar, shape_of, to_float
@@ -20,7 +20,7 @@ from self_supervised_loss.testing._values import fault_as_scalar, shape_of, to_f
 def implements_the_api(trial: Trial) -> Iterator[str]:
     """The class derives from our API, or is registered with it, and has the loss method."""
     if isinstance(trial.module, type) or not isinstance(trial.module, SelfSupervisedLossAPI):
-        yield f"{trial.name} does not implement SelfSupervisedLossAPI. {remedy(trial.module)}"
+        yield f"{trial.name} does not implement SelfSupervisedLossAPI. {remedy_message(trial.module)}"
     elif trial.loss_method is None:
         yield f"{trial.name} has no method compute_self_supervised_loss. Write it."
 

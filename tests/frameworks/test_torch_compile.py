@@ -1,6 +1,9 @@
-"""`torch.compile(fullgraph=True)`: graph breaks are errors, and so are more than eight
-recompilations."""
+"""Learner and logger under `torch.compile(fullgraph=True)`.
 
+A graph break raises an error there, and so does the ninth graph of a function.
+"""
+
+import random
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, get_args
@@ -114,7 +117,7 @@ class LogsItsLoss(nn.Linear, SelfSupervisedLossAPI[torch.Tensor]):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Inductor's own, when it is imported
 @pytest.mark.parametrize("scale", [None, 1.0])
-def test_losses_that_are_logged_have_the_gradients_of_eager_mode(scale: float | None) -> None:
+def test_a_logged_loss_keeps_its_gradient(scale: float | None) -> None:
     def step(learner: Learner, obs: torch.Tensor, reduce: bool) -> tuple[torch.Tensor, Any]:
         fwd_out = {"m": learner.module["m"](obs)}
         loss = learner.compute_losses(fwd_out=fwd_out, batch={"m": obs}, scale=scale)["m"]
@@ -134,7 +137,7 @@ def test_losses_that_are_logged_have_the_gradients_of_eager_mode(scale: float | 
         torch.testing.assert_close(gradients, expected_gradients)
 
 
-def test_reduce_takes_part_in_the_graph() -> None:
+def test_reduce_can_be_part_of_the_graph() -> None:
     def losses_and_metrics(learner: PolicyLearner, batch: dict[str, Any]) -> tuple[Any, Any]:
         return compute_losses(learner, batch), learner.metrics.reduce()
 
@@ -146,6 +149,79 @@ def test_reduce_takes_part_in_the_graph() -> None:
         expected = losses_and_metrics(eager_learner, batch)
         torch.testing.assert_close(compiled(learner, batch), expected)
     assert counters["stats"]["unique_graphs"] == 2  # the second takes up the moving averages
+
+
+# Graphs after warm-up
+
+
+class LogsLosses(nn.Linear, SelfSupervisedLossAPI[torch.Tensor]):
+    """Logs its loss with every reduction that keeps one value."""
+
+    def compute_self_supervised_loss(
+        self, *, learner: Any, module_id: str, fwd_out: torch.Tensor, **kwargs: Any
+    ) -> torch.Tensor:
+        loss = fwd_out.square().mean()
+        for reduce in get_args(Reduce):
+            learner.metrics.log_value((module_id, reduce), loss, reduce=reduce)
+        learner.metrics.log_dict({"default": loss, "ratio": loss / 2}, key=module_id)
+        return loss
+
+
+def train(compiled, learner, trained_in, num_steps=120):
+    """Runs steps, and logs other keys to the same logger at random, before and after them."""
+    randomly = random.Random(0)
+    for step in range(num_steps):
+        for when in ("before", "after"):
+            if randomly.random() < 0.5:
+                learner.metrics.log_value((when, f"key_{randomly.randrange(4)}"), step)
+            if when == "before":
+                compiled(learner, torch.randn(4, OBS_SIZE), trained_in(step))
+        if step % 7 == 6:
+            learner.metrics.reduce()
+
+
+def losses_of(learner, obs, names):
+    fwd_out = {name: learner.module[name](obs) for name in names}
+    return learner.compute_losses(fwd_out=fwd_out, batch=dict.fromkeys(names, obs))
+
+
+def make_learner_that_logs():
+    return Learner(module={name: LogsLosses(OBS_SIZE, 1) for name in ("a", "b", "c")})
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_other_keys_in_the_logger_cause_no_new_graph(backend):
+    compiled = one_graph(losses_of, backend=backend)
+    train(compiled, make_learner_that_logs(), lambda step: ["a", "b", "c"])
+    # The first one creates the keys.
+    assert counters["stats"]["unique_graphs"] <= 1 + 2
+
+
+def test_modules_in_two_intervals_need_at_most_five_graphs():
+    def trained_in(step):
+        return ["a"] + ["b"] * (step % 3 == 0) + ["c"] * (step % 5 == 0)
+
+    train(one_graph(losses_of), make_learner_that_logs(), trained_in)
+    assert counters["stats"]["unique_graphs"] <= 5
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # Dynamo's, about inputs with a graph
+def test_loss_methods_can_be_compiled_separately():
+    learner = make_learner_that_logs()
+    for module in learner.module.values():
+        method = module.compute_self_supervised_loss
+        module.compute_self_supervised_loss = one_graph(method)
+    train(losses_of, learner, lambda step: ["a", "b", "c"])
+    assert counters["stats"]["unique_graphs"] <= 3 * 2
+
+
+def test_losses_that_turn_into_nan_cause_no_new_graph():
+    metrics = MetricsLogger()
+    compiled = one_graph(lambda a, b: metrics.log_dict({"a": a, "b": b}))
+    for a, b in [(1.0, 1.0)] * 3 + [(torch.nan, 1.0), (1.0, torch.nan)] * 3:
+        compiled(torch.tensor(a), torch.tensor(b))
+        metrics.reduce()
+    assert counters["stats"]["unique_graphs"] <= 2
 
 
 def test_numbers_are_logged_without_recompiling() -> None:
@@ -172,7 +248,7 @@ def test_numbers_are_logged_without_recompiling() -> None:
 
 
 @torch._dynamo.config.patch(specialize_float=False)
-def test_a_changing_number_is_logged_where_dynamo_takes_it_for_a_variable() -> None:
+def test_a_number_that_dynamo_takes_for_a_variable_is_logged() -> None:
     def log(metrics: MetricsLogger, x: torch.Tensor, value: float) -> torch.Tensor:
         metrics.log_value("learning_rate", value)
         return x * value
@@ -184,7 +260,7 @@ def test_a_changing_number_is_logged_where_dynamo_takes_it_for_a_variable() -> N
     assert metrics.reduce() == {"learning_rate": 0.5}
 
 
-def test_a_logger_that_was_used_in_eager_mode_goes_on_in_a_graph() -> None:
+def test_one_key_can_be_logged_in_eager_mode_and_in_a_graph() -> None:
     def log(metrics: MetricsLogger, x: torch.Tensor) -> torch.Tensor:
         metrics.log_value("loss", x)
         metrics.log_value("recent", x, window=2)
@@ -235,7 +311,7 @@ def test_the_error_of_a_loss_shows_in_a_graph(config: str, error: str, line: str
     assert "add_note" not in str(raised.value)
 
 
-def test_without_fullgraph_the_error_of_a_loss_is_that_of_eager_mode() -> None:
+def test_without_fullgraph_an_error_is_the_one_of_eager_mode() -> None:
     learner = Learner(module={"m": FailsAtFirst()}, config="KeyError")
     with pytest.raises(KeyError, match="typo") as raised:
         torch.compile(compute_losses, backend="eager")(learner, transitions(8))
@@ -247,7 +323,7 @@ class DuckTyped(Policy):
         raise AssertionError("called")
 
 
-def test_a_graph_has_no_warning_of_a_class_that_does_not_implement_the_api() -> None:
+def test_a_graph_has_no_warning_about_an_ignored_loss() -> None:
     learner = PolicyLearner(module={"m": DuckTyped()})
     assert one_graph(compute_losses)(learner, transitions(8)).keys() == {"m"}
 
@@ -264,7 +340,7 @@ class Validated(pydantic.BaseModel):
     [omegaconf.OmegaConf.create({"lr": 0.1}), addict.Dict(lr=0.1), Validated()],
     ids=["OmegaConf", "addict", "pydantic"],
 )
-def test_a_configuration_of_any_library_is_passed_on_in_a_graph(config: Any) -> None:
+def test_a_graph_can_pass_on_a_configuration_of_any_library(config: Any) -> None:
     learner, batch = PolicyLearner(module=make_modules(), config=config), transitions(8)
     assert one_graph(compute_losses)(learner, batch) == compute_losses(learner, batch)
 
@@ -280,7 +356,7 @@ def log_and_reduce(values: torch.Tensor) -> dict[str, Any]:
     return metrics.reduce()
 
 
-def test_vmap_reduces_each_column_by_itself() -> None:
+def test_vmap_reduces_each_column_separately() -> None:
     values = torch.tensor([[1.0, 7.0], [4.0, 1.0], [2.0, 0.0]])
     reduced = torch.func.vmap(log_and_reduce, in_dims=1)(values)
     torch.testing.assert_close(reduced, log_and_reduce(values))

@@ -91,9 +91,14 @@ def widened(value: Any) -> Any:
 
     The result has 32 bits in JAX, unless the program has enabled 64, and in floating point on
     devices without double precision, such as Apple's MPS.
+
+    Raises:
+        TypeError: If the value is complex.
     """
     if is_number(value):
         return value
+    if "complex" in str(value.dtype):
+        raise TypeError(f"expected real numbers, got {value.dtype}")
     if is_torch_tensor(value):
         return value.long() if _is_integer(value) else _in_double(value)
     return _as_type(value, _wide_dtype(value))
@@ -110,7 +115,12 @@ def floating(value: Any) -> Any:
 
 def promotes_freely(value: Any) -> bool:
     """Returns whether torch promotes a value in an operation with a 64-bit tensor."""
-    return is_torch_tensor(value) and value.dtype.itemsize > 1 and value.dtype.is_signed
+    return (
+        is_torch_tensor(value)
+        and value.dtype.is_signed
+        and value.dtype.itemsize > 1
+        and not value.is_complex()
+    )
 
 
 def smaller(first: Any, second: Any) -> Any:
@@ -174,7 +184,9 @@ def _is_jax_array(value: Any) -> bool:
 
 def _is_integer(array: Any) -> bool:
     if is_torch_tensor(array):
-        return not (array.is_floating_point() or array.is_complex())
+        # torch cannot add uint64, and large values would be negative as int64.
+        is_uint64 = array.dtype == find_imported("torch", "uint64")
+        return not (array.is_floating_point() or array.is_complex() or is_uint64)
     return array.dtype.kind in "biu" or array.dtype.name.startswith(("int", "uint"))
 
 

@@ -279,8 +279,9 @@ class Window(Combined):
 def _mismatch_message(earlier: Any, value: Any) -> str:
     if shape_of(earlier) != shape_of(value):
         return f"expected shape {tuple(shape_of(earlier))} as before, got {tuple(shape_of(value))}"
-    return f"expected {_place(earlier)} like the earlier values, got {_place(value)}"
+    return f"expected {_place(earlier)} as before, got {_place(value)}"
 
 
 def _place(array: Any) -> str:
-    return f"{type(array).__module__}.{type(array).__name__} on {array.device}"
+    name = f"{type(array).__module__}.{type(array).__name__}"
+    return f"{name} on {array.device}" if is_torch_tensor(array) else name

@@ -110,7 +110,7 @@ def gradients(module: nn.Module) -> list[torch.Tensor]:
 
 
 @each_wrapper
-def test_a_wrapped_module_has_the_loss_and_the_gradients_that_it_has_alone(
+def test_a_wrapped_module_has_its_loss_and_gradients(
     wrap: Callable[[nn.Module], Any], batch: dict[str, torch.Tensor]
 ) -> None:
     wrapped, bare = make_learner(wrap), PolicyLearner(module=make_modules())
@@ -128,7 +128,7 @@ def test_a_wrapped_module_has_the_loss_and_the_gradients_that_it_has_alone(
 
 
 @each_wrapper
-def test_wrappers_are_looked_through_inside_a_graph(
+def test_learners_look_through_wrappers_inside_a_graph(
     wrap: Callable[[nn.Module], Any], batch: dict[str, torch.Tensor]
 ) -> None:
     learner = make_learner(wrap)
@@ -141,17 +141,17 @@ def test_wrappers_are_looked_through_inside_a_graph(
 
 
 @pytest.mark.parametrize("wrap", [DistributedDataParallel, compiled, fabric])
-def test_a_wrapper_around_all_modules_is_answered_with_wrap_each_module(
+def test_a_wrapper_around_all_modules_is_refused(
     wrap: Callable[[nn.Module], Any],
 ) -> None:
-    with pytest.raises(TypeError, match="Wrap each module in it, not the ModuleDict of all"):
+    with pytest.raises(TypeError, match="Wrap each module instead of the ModuleDict"):
         PolicyLearner(module=wrap(make_modules()))
 
 
-def test_a_wrapper_that_is_not_known_is_warned_of(batch: dict[str, torch.Tensor]) -> None:
+def test_an_unknown_wrapper_triggers_a_warning(batch: dict[str, torch.Tensor]) -> None:
     wrapper = TensorDictModule(make_modules()["icm"], in_keys=["obs"], out_keys=["logits"])
     fwd_out = {"logits": torch.zeros(16, 3)}
-    with pytest.warns(UserWarning, match="is a wrapper that is not known: give the learner the"):
+    with pytest.warns(UserWarning, match="TensorDictModule is an unknown wrapper"):
         PolicyLearner(module={"m": wrapper}).compute_losses(
             fwd_out={"m": fwd_out}, batch={"m": batch}
         )

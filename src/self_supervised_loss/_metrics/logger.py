@@ -109,7 +109,7 @@ class MetricsLogger:
                 insert(self._root, path, Record(settings, settings.start(to_loggable(value))))
         except Exception as error:
             kind = ValueError if isinstance(error, ValueError) else TypeError
-            raise kind(f"cannot log {key!r}: {error}") from error
+            raise kind(f"cannot log {as_key(path)!r}: {error}") from error
 
     def log_dict(
         self,

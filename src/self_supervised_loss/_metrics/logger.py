@@ -106,7 +106,9 @@ class MetricsLogger:
                 record.values.add(to_loggable(value))
             else:
                 settings = Settings.create(reduce, window, ema_coeff)
-                insert(self._root, path, Record(settings, settings.start(to_loggable(value))))
+                record = Record(settings, settings.start())
+                record.values.add(to_loggable(value))
+                insert(self._root, path, record)
         except Exception as error:
             kind = ValueError if isinstance(error, ValueError) else TypeError
             raise kind(f"cannot log {as_key(path)!r}: {error}") from error

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from self_supervised_loss._metrics.running import Combined, Last
+from self_supervised_loss._metrics.running import Last, Running, Window
 from self_supervised_loss._metrics.settings import DEFAULT, Settings
 
 Key: TypeAlias = str | tuple[str, ...]  # as a user writes it
@@ -14,7 +14,7 @@ class Record(NamedTuple):
     """A key of the logger."""
 
     settings: Settings
-    values: Last | Combined
+    values: Last | Running | Window
 
 
 def to_path(key: Key) -> Path:

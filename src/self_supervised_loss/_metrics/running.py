@@ -31,9 +31,9 @@ from self_supervised_loss._metrics.arrays import (
 class Last:
     """The last value, of any shape."""
 
-    def __init__(self, first: Any) -> None:
-        """Starts with the first value."""
-        self.add(first)
+    is_empty = True
+
+    _value: Any = None
 
     def add(self, value: Any) -> None:
         """Replaces the value."""
@@ -50,13 +50,23 @@ class Last:
         return copied(self._value)
 
 
-class Combined(ABC):
-    """Values that fit together: all of one shape, of one framework and on one device."""
+class Running(ABC):
+    """A result that takes in each value as it arrives, element by element.
 
-    def __init__(self, first: Any) -> None:
-        """Starts with the first value."""
-        self._start(first)
-        self.is_empty = False
+    It starts without a value: Dynamo returns the arguments of a constructor from the graph, and a
+    loss that is logged and returned would share an output with its detached copy.
+
+    Attributes:
+        convert: Brings a value into the type of the result.
+        neutral: The number that changes no value it is combined with.
+        is_empty: Whether there is no value yet.
+    """
+
+    convert = staticmethod(widened)
+    neutral: float = 0
+    is_empty = True
+
+    _value: Any = None
 
     def add(self, value: Any) -> None:
         """Adds a value. A value that is rejected changes nothing.
@@ -69,44 +79,10 @@ class Combined(ABC):
         elif self.is_empty:
             self._start(value)
         else:
-            raise ValueError(_mismatch_message(self._earlier(), value))
-        # In a graph of torch.compile this flag is written and not read: Dynamo would guard a value
-        # that it reads.
+            raise ValueError(_mismatch_message(unboxed(self._value), value))
+        # A graph of torch.compile writes this flag and does not read it: Dynamo guards what a graph
+        # reads, and the flag changes.
         self.is_empty = False
-
-    @abstractmethod
-    def clear(self) -> None:
-        """Forgets the values."""
-
-    @abstractmethod
-    def reduced(self) -> Any:
-        """Returns the result, in memory that nothing else uses."""
-
-    @abstractmethod
-    def _start(self, first: Any) -> None: ...
-
-    @abstractmethod
-    def _earlier(self) -> Any: ...
-
-    @abstractmethod
-    def _fits(self, value: Any) -> bool: ...
-
-    @abstractmethod
-    def _fold(self, value: Any) -> None: ...
-
-
-class Running(Combined):
-    """A result that takes in each value as it arrives, element by element.
-
-    Attributes:
-        convert: Brings a value into the type of the result.
-        neutral: The number that changes no value it is combined with.
-    """
-
-    convert = staticmethod(widened)
-    neutral: float = 0
-
-    _value: Any
 
     def clear(self) -> None:
         """Forgets the values.
@@ -122,18 +98,15 @@ class Running(Combined):
         """Returns the result, in memory that nothing else uses."""
         return copied(unboxed(self._value))
 
-    def _start(self, first: Any) -> None:
-        self._value = boxed(converted_copy(first, self.convert))
-
-    def _earlier(self) -> Any:
-        return unboxed(self._value)
-
     def _fits(self, value: Any) -> bool:
         return (
             self._value is not None
             and unboxed_shape_of(self._value) == shape_of(value)
             and go_together(self._value, value)
         )
+
+    def _start(self, first: Any) -> None:
+        self._value = boxed(converted_copy(first, self.convert))
 
     def _fold(self, value: Any) -> None:
         # torch converts and combines in one kernel.
@@ -223,10 +196,9 @@ class MovingAverage(Running):
 
     convert = staticmethod(floating)
 
-    def __init__(self, first: Any, coeff: float) -> None:
-        """Starts with the first value. Each later value has the weight `coeff`."""
+    def __init__(self, coeff: float) -> None:
+        """Starts without a value. Each value after the first has the weight `coeff`."""
         self._coeff = coeff
-        super().__init__(first)
 
     def clear(self) -> None:
         """Keeps the average."""
@@ -236,44 +208,47 @@ class MovingAverage(Running):
         return old * running + new * floating(value)
 
 
-class Window(Combined):
+class Window:
     """The last values, which are reduced when the result is read."""
 
-    def __init__(self, kind: type[Running], size: int, first: Any) -> None:
-        """Starts with the first value, and keeps at most `size` of them."""
+    def __init__(self, kind: type[Running], size: int) -> None:
+        """Starts without a value, and keeps at most `size` of them."""
         self._kind, self._size = kind, size
-        super().__init__(first)
+        self._values: deque[Any] = deque()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no value yet."""
+        return not self._values
+
+    def add(self, value: Any) -> None:
+        """Adds a value. A value that is rejected changes nothing.
+
+        Raises:
+            ValueError: If the value does not fit the earlier ones.
+        """
+        if not self._fits(value):
+            raise ValueError(_mismatch_message(self._values[-1], value))
+        self._values.append(converted_copy(value, self._kind.convert))
+        if len(self._values) > self._size:  # Dynamo of torch 2.13 gets maxlen wrong
+            self._values.popleft()
 
     def clear(self) -> None:
         """Forgets the values."""
         self._values.clear()
-        self.is_empty = True
 
     def reduced(self) -> Any:
         """Returns the result, in memory that nothing else uses."""
-        first, *others = self._values
-        running = self._kind(first)
-        for value in others:
+        running = self._kind()
+        for value in self._values:
             running.add(value)
         return running.reduced()
 
-    def _start(self, first: Any) -> None:
-        self._values = deque([converted_copy(first, self._kind.convert)])
-
-    def _earlier(self) -> Any:
-        return self._values[-1]
-
     def _fits(self, value: Any) -> bool:
-        return (
-            bool(self._values)
-            and shape_of(self._earlier()) == shape_of(value)
-            and go_together(self._earlier(), value)
-        )
-
-    def _fold(self, value: Any) -> None:
-        self._values.append(converted_copy(value, self._kind.convert))
-        if len(self._values) > self._size:  # Dynamo of torch 2.13 gets maxlen wrong
-            self._values.popleft()
+        if not self._values:
+            return True
+        newest = self._values[-1]
+        return bool(shape_of(newest) == shape_of(value)) and go_together(newest, value)
 
 
 def _mismatch_message(earlier: Any, value: Any) -> str:

@@ -4,7 +4,6 @@ from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from self_supervised_loss._metrics.running import (
-    Combined,
     Last,
     Maximum,
     Mean,
@@ -56,14 +55,14 @@ class Settings(NamedTuple):
         ):
             raise ValueError(_changed_message(self, Settings(reduce, window, ema_coeff)))
 
-    def start(self, first: Any) -> Last | Combined:
-        """Returns the values of a key, which begin with the first one."""
+    def start(self) -> Last | Running | Window:
+        """Returns the values of a new key, of which there are none yet."""
         if self.reduce == "item" or self.window == 1:
-            return Last(first)
+            return Last()
         if self.ema_coeff is not None:
-            return MovingAverage(first, float(self.ema_coeff))
+            return MovingAverage(float(self.ema_coeff))
         kind = _KINDS[self.reduce]
-        return kind(first) if self.window is None else Window(kind, self.window, first)
+        return kind() if self.window is None else Window(kind, self.window)
 
     def __str__(self) -> str:
         """Returns the settings as a call names them."""

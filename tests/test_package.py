@@ -1,4 +1,4 @@
-"""What is shipped: a small wheel with one dependency, which imports no framework."""
+"""The wheel is small, has one dependency and imports no framework."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def metadata(wheel):
     return message_from_bytes(wheel.read(name))
 
 
-def test_the_wheel_holds_the_package_alone(wheel):
+def test_the_wheel_holds_only_the_package(wheel):
     source = PROJECT / "src"
     package = {
         str(path.relative_to(source))
@@ -38,25 +38,31 @@ def test_the_wheel_holds_the_package_alone(wheel):
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == package
 
 
-def test_the_metadata_name_the_version_and_the_one_dependency(metadata):
+def test_the_metadata_name_the_version_and_one_dependency(metadata):
     assert metadata["Version"] == self_supervised_loss.__version__
     required = metadata.get_all("Requires-Dist")
     (dependency,) = (requirement for requirement in required if "extra ==" not in requirement)
     assert dependency.startswith("typing-extensions")
 
 
-def test_every_link_of_the_long_description_leads_somewhere_outside_the_repository(metadata):
+def test_the_long_description_has_no_relative_links(metadata):
     description = metadata.get_payload()
     assert description.startswith("# self-supervised-loss\n")
     assert "](" in description
     assert description.count("](") == description.count("](http")
 
 
+def modules_imported_with(module):
+    code = f"import sys; b = set(sys.modules); import {module}; print(*set(sys.modules) - b)"
+    return set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+
+
 @pytest.mark.parametrize("module", ["self_supervised_loss", "self_supervised_loss.testing"])
-def test_importing_it_imports_nothing_but_the_standard_library_and_typing_extensions(module):
-    code = (
-        f"import sys; before = set(sys.modules); import {module}; print(*set(sys.modules) - before)"
-    )
-    output = subprocess.check_output([sys.executable, "-c", code], text=True)
-    imported = {name.partition(".")[0] for name in output.split()}
-    assert imported - sys.stdlib_module_names == {"self_supervised_loss", "typing_extensions"}
+def test_an_import_needs_only_the_standard_library_and_typing_extensions(module):
+    packages = {name.partition(".")[0] for name in modules_imported_with(module)}
+    assert packages - sys.stdlib_module_names == {"self_supervised_loss", "typing_extensions"}
+
+
+def test_importing_the_package_leaves_the_test_kit_out():
+    imported = modules_imported_with("self_supervised_loss")
+    assert not [name for name in imported if "self_supervised_loss.testing" in name]

@@ -195,10 +195,10 @@ def test_a_long_mean_does_not_drift(to_array, number):
 def test_complex_values_are_refused(to_array, reduce):
     metrics = MetricsLogger()
     value = to_array(np.array(1j, dtype=np.complex64))
-    with pytest.raises(TypeError, match="expected real numbers, got .*complex64"):
+    with pytest.raises(TypeError, match="expected real numbers, got"):
         metrics.log_value("value", value, reduce=reduce)
     metrics.log_value("value", to_array(np.array(1.0)), reduce=reduce)
-    with pytest.raises(TypeError, match="expected real numbers, got .*complex64"):
+    with pytest.raises(TypeError, match="expected real numbers, got"):
         metrics.log_value("value", value)
     assert float(metrics.peek("value")) == 1.0
 

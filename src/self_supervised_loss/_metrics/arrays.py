@@ -144,12 +144,12 @@ def larger(first: Any, second: Any) -> Any:
 
 
 def one_for(value: Any) -> Any:
-    """Returns the number 1 to count a value with, as a tensor if Dynamo is tracing.
+    """Returns the number 1 to count a value with, as a boxed tensor if Dynamo is tracing.
 
     Dynamo takes a number for a constant, and would compile the graph again for each count.
     """
     if is_dynamo_tracing() and is_torch_tensor(value):
-        return value.new_ones((), dtype=find_imported("torch", "int64"))
+        return value.new_ones((1,), dtype=find_imported("torch", "int64"))
     return 1
 
 

@@ -102,7 +102,8 @@ class MetricsLogger:
         try:
             record = node_at(self._root, path)
             if isinstance(record, Record):
-                record.settings.require_same(reduce, window, ema_coeff)
+                if (reduce, window, ema_coeff) != (None, None, None):
+                    record.settings.require_same(reduce, window, ema_coeff)
                 record.values.add(to_loggable(value))
             else:
                 settings = Settings.create(reduce, window, ema_coeff)

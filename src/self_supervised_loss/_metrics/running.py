@@ -59,14 +59,19 @@ class Running(ABC):
     Attributes:
         convert: Brings a value into the type of the result.
         neutral: The number that changes no value it is combined with.
-        is_empty: Whether there is no value yet.
     """
 
     convert = staticmethod(widened)
     neutral: float = 0
-    is_empty = True
 
     _value: Any = None
+    _cleared: Any = None  # the value that `clear` left
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no value yet."""
+        # A flag would take time in each step of torch.compile, which would have to write it.
+        return self._value is self._cleared
 
     def add(self, value: Any) -> None:
         """Adds a value. A value that is rejected changes nothing.
@@ -80,9 +85,6 @@ class Running(ABC):
             self._start(value)
         else:
             raise ValueError(_mismatch_message(unboxed(self._value), value))
-        # A graph of torch.compile writes this flag and does not read it: Dynamo guards what a graph
-        # reads, and the flag changes.
-        self.is_empty = False
 
     def clear(self) -> None:
         """Forgets the values.
@@ -91,8 +93,8 @@ class Running(ABC):
         the next value again.
         """
         is_tensor = is_torch_tensor(self._value)
-        self._value = filled_like(self._value, self.neutral) if is_tensor else None
-        self.is_empty = True
+        self._cleared = filled_like(self._value, self.neutral) if is_tensor else None
+        self._value = self._cleared
 
     def reduced(self) -> Any:
         """Returns the result, in memory that nothing else uses."""
@@ -147,7 +149,7 @@ class Sum(Running):
 
     def reduced(self) -> Any:
         """Returns the sum, in memory that nothing else uses."""
-        return copied(self._corrected())
+        return copied(unboxed(self._corrected()))
 
     def _start(self, first: Any) -> None:
         super()._start(first)
@@ -161,8 +163,7 @@ class Sum(Running):
         return total
 
     def _corrected(self) -> Any:
-        total = unboxed(self._value)
-        return total if self._lost is None else with_correction(total, self._lost)
+        return self._value if self._lost is None else with_correction(self._value, self._lost)
 
 
 class Mean(Sum):
@@ -179,7 +180,7 @@ class Mean(Sum):
 
     def reduced(self) -> Any:
         """Returns the mean, in memory that nothing else uses."""
-        return self._corrected() / operand_for(self._value, self._count)
+        return unboxed(self._corrected() / operand_for(self._value, self._count))
 
     def _start(self, first: Any) -> None:
         super()._start(first)
@@ -219,7 +220,7 @@ class Window:
     @property
     def is_empty(self) -> bool:
         """Whether there is no value yet."""
-        return not self._values
+        return len(self._values) == 0
 
     def add(self, value: Any) -> None:
         """Adds a value. A value that is rejected changes nothing.

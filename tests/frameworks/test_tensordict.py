@@ -114,4 +114,4 @@ def test_a_check_finds_what_was_changed_in_a_tensordict(change: Any, column: str
 
     with pytest.raises(AssertionError) as raised:
         check_module(Changing(), batch=make_tensordict(), fwd_out={})
-    assert f"batch['{column}'] is not as before" in str(raised.value)
+    assert f"changed batch['{column}']" in str(raised.value)

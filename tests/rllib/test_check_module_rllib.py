@@ -1,4 +1,4 @@
-"""What `check_module` says of RLModules, RLlib's own curiosity module among them."""
+"""`check_module` on RLModules, RLlib's curiosity module among them."""
 
 import gymnasium as gym
 import numpy as np
@@ -11,6 +11,7 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.examples.rl_modules.classes.intrinsic_curiosity_model_rlm import (
     IntrinsicCuriosityModel,
 )
+from unit.messages import hints_of, violations_of
 
 from self_supervised_loss.testing import check_module
 
@@ -33,7 +34,7 @@ def transitions():
 
 
 class WithKwargs(IntrinsicCuriosityModel):
-    """RLlib's module with that mended."""
+    """RLlib's module with this corrected."""
 
     def compute_self_supervised_loss(self, *, learner, module_id, config, batch, fwd_out, **kwargs):
         return super().compute_self_supervised_loss(
@@ -41,26 +42,19 @@ class WithKwargs(IntrinsicCuriosityModel):
         )
 
 
-def test_rllibs_own_module_lacks_kwargs_and_nothing_else():
+def test_rllibs_module_lacks_kwargs_and_nothing_else():
     module, batch = IntrinsicCuriosityModel(**SPACES, model_config={}), transitions()
-    with pytest.raises(AssertionError) as raised:
-        check_module(module, batch=batch, fwd_out=module.forward_train(batch), config=CONFIG)
-    _, *violations = str(raised.value).splitlines()
-    assert violations == [
-        "- there is no **kwargs. Add it, since some learners pass more, as RLlib's "
-        "TorchMetaLearner does."
-    ]
+    inputs = {"batch": batch, "fwd_out": module.forward_train(batch), "config": CONFIG}
+    (message,) = violations_of(module, **inputs)
+    assert message.startswith("compute_self_supervised_loss does not accept **kwargs.")
 
 
-def test_rllibs_own_module_learns_from_rows_that_are_masked():
+def test_rllibs_module_learns_from_masked_rows():
     module, batch = WithKwargs(**SPACES, model_config={}), transitions()
-    with pytest.warns(UserWarning) as warned:
-        check_module(module, batch=batch, fwd_out=module.forward_train(batch), config=CONFIG)
-    assert [str(warning.message) for warning in warned] == [
-        "the loss also learns where batch['loss_mask'] is False, from "
-        "fwd_out['intrinsic_rewards'], fwd_out['phi'], fwd_out['next_phi']. "
-        "Leave those rows out of the loss: they are padding."
-    ]
+    inputs = {"batch": batch, "fwd_out": module.forward_train(batch), "config": CONFIG}
+    (message,) = hints_of(module, **inputs)
+    fault = "masked rows of fwd_out['intrinsic_rewards'], fwd_out['phi'], fwd_out['next_phi']."
+    assert fault in message
 
 
 @pytest.mark.parametrize("module_class", [ICMRLModule, RNDRLModule, ActorCriticRLModule])

@@ -1,250 +1,366 @@
-"""The checks of `check_module`.
+"""The checks of `check_module`, one function per rule.
 
-Each check is a function that is named after what it demands, and yields a sentence for everything
-that does not meet it. To add a check, write one and enter it in `VIOLATIONS` or in `HINTS`.
+A check is named after its rule, a verb phrase about the module or its loss method. It yields one
+message per fault: a line that states the fault, and an indented line with the advice.
+
+To add a check, write the function and enter it in `VIOLATIONS` if no training loop can want the
+fault, or in `HINTS` if it may be intentional. Messages appear in the order of these lists.
 """
 
+import inspect
 import math
-import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
+from traceback import FrameSummary, extract_tb
 from typing import Any
 
 from self_supervised_loss import SelfSupervisedLossAPI
-from self_supervised_loss._frameworks import is_mapping
+from self_supervised_loss._frameworks import is_mapping, is_torch_tensor
 from self_supervised_loss._wrappers import remedy_message
-from self_supervised_loss.testing._gradients import is_jax_array
+from self_supervised_loss.testing._jax import is_jax_array
 from self_supervised_loss.testing._trial import Trial
-from self_supervised_loss.testing._values import fault_as_scalar, shape_of, to_float
+from self_supervised_loss.testing._values import (
+    extremes,
+    find_copies,
+    is_discrete,
+    is_finite,
+    scalar_fault,
+    shape_of,
+    to_float,
+)
+
+# Violations
 
 
 def implements_the_api(trial: Trial) -> Iterator[str]:
-    """The class derives from our API, or is registered with it, and has the loss method."""
-    if isinstance(trial.module, type) or not isinstance(trial.module, SelfSupervisedLossAPI):
-        yield f"{trial.name} does not implement SelfSupervisedLossAPI. {remedy_message(trial.module)}"
-    elif trial.loss_method is None:
-        yield f"{trial.name} has no method compute_self_supervised_loss. Write it."
+    """The class derives from the API or is registered with it, and has the loss method."""
+    module, name = trial.call.module, trial.call.name
+    if isinstance(module, type) or not isinstance(module, SelfSupervisedLossAPI):
+        yield f"{name} does not implement SelfSupervisedLossAPI.\n  {remedy_message(module)}"
+    elif trial.call.loss_method is None:
+        yield (
+            f"{name} has no method compute_self_supervised_loss.\n"
+            "  Define it with the parameters that it has in SelfSupervisedLossAPI."
+        )
 
 
-def takes_more_arguments(trial: Trial) -> Iterator[str]:
-    """The loss method has `**kwargs`."""
-    if trial.loss_method is not None and not trial.takes_more:
-        what_to_do = "Add it, since some learners pass more, as RLlib's TorchMetaLearner does."
-        yield f"there is no **kwargs. {what_to_do}"
+def accepts_all_arguments(trial: Trial) -> Iterator[str]:
+    """The loss method accepts the arguments of any learner."""
+    if missing := trial.call.not_accepted:
+        yield (
+            f"compute_self_supervised_loss does not accept {_listed(missing)}.\n"
+            "  Learners pass all arguments of the API, and RLlib's TorchMetaLearner more."
+        )
 
 
-def is_given_mappings(trial: Trial) -> Iterator[str]:
-    """What the loss method reads has names."""
-    for name, value in {"batch": trial.batch, "fwd_out": trial.fwd_out}.items():
+def reads_mappings(trial: Trial) -> Iterator[str]:
+    """The loss method finds its data by name."""
+    for name, value in {"batch": trial.call.batch, "fwd_out": trial.call.fwd_out}.items():
         if not is_mapping(value):
-            what_to_do = "Give each array a name, as in a dict: the loss method was not called."
-            yield f"{name} is no mapping but a {type(value).__name__}. {what_to_do}"
+            advice = f"{name}._asdict()" if hasattr(value, "_asdict") else "a dict"
+            yield (
+                f"{name} must be a mapping, got {type(value).__name__}.\n"
+                f"  Pass {advice}. The loss method was not called."
+            )
 
 
-def raises_nothing(trial: Trial) -> Iterator[str]:
+def raises_no_exception(trial: Trial) -> Iterator[str]:
     """The loss method returns."""
-    if trial.error is None:
-        return
-    raised = f"raised {type(trial.error).__name__}: {trial.error}"
-    yield f"compute_self_supervised_loss{_line_in_user_code(trial.error)} {raised}" + (
-        ". If that is config, pass config= to check_module."
-        if trial.config is None and "NoneType" in str(trial.error)
-        else ""
-    )
+    if trial.error is not None:
+        quoted, location = _quoted(trial.error), _location(trial, _frames(trial.error))
+        yield f"compute_self_supervised_loss raised {quoted}{location}{_advice(trial)}"
 
 
 def leaves_its_input_alone(trial: Trial) -> Iterator[str]:
-    """Nothing in `batch` or `fwd_out` changes, since others read it too."""
-    for name in trial.changes.inputs:
-        yield f"{name} is not as before. Leave the input as it is."
+    """Nothing in `batch` or `fwd_out` changes, since other modules and the loop read it too."""
+    for name in trial.changed_inputs:
+        yield f"The loss method changed {name}.\n  Change a copy: others may read it, too."
 
 
 def leaves_training_to_the_loop(trial: Trial) -> Iterator[str]:
     """No parameter and no gradient changes."""
-    if changed := trial.changes.parameters:
-        what_to_do = (
-            "Leave backward(), optimizer steps and updates of targets to the training loop."
+    if trial.changed_parameters:
+        yield (
+            f"The loss method changed {_listed(trial.changed_parameters)}.\n"
+            "  Leave backward(), optimizer steps and target updates to the training loop."
         )
-        yield f"the loss method changed {_listed(changed)}. {what_to_do}"
 
 
-def leaves_the_training_mode(trial: Trial) -> Iterator[str]:
-    """What trains goes on training, and what is evaluated does not."""
-    if changed := trial.changes.modes:
-        names = _listed(name or "the module" for name in changed)
-        yield f"the loss method called train() or eval() on {names}. Put the mode back."
+def keeps_the_training_mode(trial: Trial) -> Iterator[str]:
+    """No module is switched to training or to evaluation."""
+    if trial.changed_modes:
+        names = _listed(name or "the module" for name in trial.changed_modes)
+        yield (
+            f"The loss method called train() or eval() on {names}.\n"
+            "  Leave the training mode to the training loop."
+        )
+
+
+def restores_settings(trial: Trial) -> Iterator[str]:
+    """Torch's global settings do not leak into other code."""
+    if trial.changed_settings:
+        yield (
+            f"The loss method left torch's {_listed(trial.changed_settings)} changed.\n"
+            "  Change a setting in a `with` block, or restore it."
+        )
 
 
 def returns_a_finite_scalar(trial: Trial) -> Iterator[str]:
     """The loss is one real number."""
     if not trial.returned:
         return
-    if fault := fault_as_scalar(trial.loss):
-        yield f"the loss {fault}. Return one scalar, and log what else there is."
+    if fault := scalar_fault(trial.loss):
+        yield f"The loss {fault}.\n  Return one scalar, and log any other values."
     elif not math.isfinite(loss := to_float(trial.loss)):
-        yield f"the loss is {loss}. Look for a division by zero or a logarithm of zero."
+        yield f"The loss is {loss}.\n  Look for a division by zero or a logarithm of zero."
 
 
 def can_be_differentiated(trial: Trial) -> Iterator[str]:
-    """`backward()` goes through and, with JAX, `jax.grad`."""
-    error, asked = trial.gradients.error, trial.gradients.asked
-    if error is None or trial.changes.inputs or trial.changes.parameters:  # which is the cause
+    """`backward()` or `jax.grad` computes the gradient."""
+    error = trial.graph.error
+    if error is None or trial.changed_inputs or trial.changed_parameters:  # which cause it
         return
-    reason = str(error).strip().split("\n")[0].split(". ")[0]
-    what_to_do = {
-        "backward()": "Change nothing in place, and leave backward() to the training loop.",
-        "jax.grad": "Compute with jax.numpy alone: no float(), no NumPy, no if on a value.",
-    }
-    yield f"{asked} fails with {type(error).__name__}: {reason}. {what_to_do[asked]}"
+    if is_torch_tensor(trial.loss):
+        advice = "Change no tensor in place, and leave backward() to the training loop."
+        yield f"backward() raises {_quoted(error)}\n  {advice}"
+    else:
+        is_of_a_tracer = type(error).__module__ == "jax.errors"
+        advice = "Use jax.numpy throughout: no NumPy, no float(), no `if` on a value."
+        location = _location(trial, _frames(error))
+        end = f"{location}\n  {advice}" if is_of_a_tracer else location
+        yield f"jax.grad raises {_quoted(error)}{end}"
 
 
 def has_a_gradient(trial: Trial) -> Iterator[str]:
-    """Something is learnt."""
-    gradients = trial.gradients.learnable.values()
-    if not gradients or any(gradient is not None for gradient in gradients):
-        return
-    if hasattr(trial.loss, "requires_grad") or is_jax_array(trial.loss):
+    """The loss trains something."""
+    graph = trial.graph
+    is_array = is_torch_tensor(trial.loss) or is_jax_array(trial.loss)
+    if is_array and is_discrete(trial.loss):
         yield (
-            "the loss has no gradient for any parameter, so that nothing would be learnt. "
-            "Make fwd_out with this module and with gradients, and detach nothing on the way to "
-            "the loss."
+            f"The loss is of type {trial.loss.dtype}, which has no gradient.\n"
+            "  Look for an argmax or a comparison on the way to the loss."
         )
-    elif not fault_as_scalar(trial.loss):
-        kind = type(trial.loss).__name__
-        what_to_do = "Return the tensor, without item() or float()."
-        yield f"the loss is a {kind} without a gradient. {what_to_do}"
+    elif not graph.is_complete or any(g is not None for g in graph.gradients.values()):
+        return
+    elif is_array:
+        yield (
+            "The loss has no gradient for any parameter.\n"
+            "  Compute fwd_out with this module and with gradients, freeze only some of its\n"
+            "  parameters, and detach nothing on the way to the loss."
+        )
+    elif graph.gradients and not scalar_fault(trial.loss):
+        yield (
+            f"The loss is a {type(trial.loss).__name__}, which has no gradient.\n"
+            "  Return the tensor, without item() or float()."
+        )
 
 
 def has_finite_gradients(trial: Trial) -> Iterator[str]:
-    """A finite loss has finite gradients, or else one step makes every weight NaN."""
-    gradients = trial.gradients.learnable.items()
-    wrong = [name for name, g in gradients if g is not None and not _is_finite(g)]
-    if wrong and _is_finite(trial.loss):
-        what_to_do = "Look for a root or a norm of zero, which torch.where does not keep away."
-        yield f"the gradient of the loss is NaN or infinite for {_listed(wrong)}. {what_to_do}"
+    """A finite loss has finite gradients. Otherwise one step makes every weight NaN."""
+    gradients = trial.graph.gradients.items()
+    wrong = [name for name, g in gradients if g is not None and not is_finite(g)]
+    if wrong and is_finite(trial.loss):
+        where = "torch.where" if is_torch_tensor(trial.loss) else "jnp.where"
+        yield (
+            f"The gradient of the loss is NaN or infinite for {_listed(wrong)}.\n"
+            f"  Look for a square root or norm taken at zero; `{where}` does not prevent this."
+        )
 
 
 def logs_scalars(trial: Trial) -> Iterator[str]:
-    """Any logger takes what is logged."""
+    """Any logger accepts the logged values."""
     for key, value in trial.logged.items():
-        if fault := fault_as_scalar(value):
-            yield f"the value logged as {key!r} {fault}. Log a scalar."
+        if fault := scalar_fault(value):
+            yield f"The value logged as {key!r} {fault}.\n  Log a scalar."
+
+
+def masks_every_row(trial: Trial) -> Iterator[str]:
+    """`batch["loss_mask"]` has the shape of the rows."""
+    mask = _shapes(trial.call.batch).get("loss_mask", ())
+    if _is_column(mask, trial):
+        yield (
+            f"batch['loss_mask'] has shape {mask}, expected {mask[:-1]}.\n"
+            "  Squeeze its last axis: it would broadcast against the rows."
+        )
 
 
 def rewards_every_row(trial: Trial) -> Iterator[str]:
     """`fwd_out["intrinsic_rewards"]` can be added to the rewards of the environment."""
-    rewards = _column(trial.fwd_out, "intrinsic_rewards")
-    shape = shape_of(rewards)
-    mask_shape = shape_of(_column(trial.batch, "loss_mask"))
-    obs_shape = shape_of(_column(trial.batch, "obs"))
-    is_right = shape == mask_shape if mask_shape else len(shape) in (1, 2)
-    if hasattr(rewards, "shape") and not (is_right and obs_shape[: len(shape)] in ((), shape)):
-        what_to_do = "Make one for each row, of shape (B,) or, over time, (B, T)."
-        yield f"fwd_out['intrinsic_rewards'] has shape {shape}. {what_to_do}"
+    rewards = _column(trial.call.fwd_out, "intrinsic_rewards")
+    shape, expected = shape_of(rewards), _shapes_of_rewards(trial)
+    is_right = shape in expected if expected else len(shape) in (1, 2)
+    if hasattr(rewards, "shape") and not is_right:
+        names = " or ".join(map(str, expected)) or "(B,) or (B, T)"
+        yield (
+            f"fwd_out['intrinsic_rewards'] has shape {shape}, expected {names}.\n"
+            "  Return one reward for each row, to be added to batch['rewards']."
+        )
+    if not is_finite(rewards):
+        yield (
+            "fwd_out['intrinsic_rewards'] is NaN or infinite.\n"
+            "  Look for a division by zero or a logarithm of zero."
+        )
+
+
+# Hints
 
 
 def logs_under_its_id(trial: Trial) -> Iterator[str]:
-    """No other module logs under the same name."""
+    """No other module logs under the same key."""
+    module_id = trial.call.module_id
     for key in trial.logged:
-        if not key[0].startswith(str(trial.module_id)):
-            right_key = (trial.module_id, *key)
-            yield f"all modules that log {key!r} would share it. Begin with module_id: {right_key}."
+        if not key[0].startswith(str(module_id)):
+            yield (
+                f"The key {key!r} does not begin with the module ID.\n"
+                f"  Other modules may log under it, too. Use {(module_id, *key)!r}."
+            )
 
 
 def trains_all_parameters(trial: Trial) -> Iterator[str]:
-    """What can be trained is trained."""
-    unused = [name for name, g in trial.gradients.parameters.items() if g is None]
-    if unused and _reaches(trial.gradients.learnable):
-        what_to_do = "Freeze them, or ignore this if another loss trains them."
-        yield f"the loss has no gradient for {_listed(unused)}. {what_to_do}"
+    """Parameters that are not frozen get a gradient."""
+    graph = trial.graph
+    unused = [name for name in graph.registered if graph.gradients[name] is None]
+    if unused and graph.is_complete:
+        yield (
+            f"The loss has no gradient for {_listed(unused)}.\n"
+            "  Freeze them, or ignore this if another loss trains them."
+        )
+
+
+def has_gradients_other_than_zero(trial: Trial) -> Iterator[str]:
+    """A loss that is not zero changes something."""
+    gradients = [g for g in trial.graph.gradients.values() if g is not None]
+    if gradients and to_float(trial.loss) and all(extremes(g) == (0.0, 0.0) for g in gradients):
+        yield (
+            "Every gradient of the loss is zero, although the loss is not.\n"
+            "  It may be saturated on this batch. Look for a clip, round(), sign(), or a softmax\n"
+            "  over one logit."
+        )
 
 
 def registers_its_parameters(trial: Trial) -> Iterator[str]:
-    """An optimizer of `module.parameters()` sees what the loss is to train."""
-    networks = trial.networks
-    hidden = [name for name, g in trial.gradients.unregistered.items() if g is not None]
-    if hidden:
-        what_to_do = "Keep networks in a torch.nn.ModuleList or ModuleDict, or in attributes."
-        yield f"no optimizer would see {_listed(hidden)}. {what_to_do}"
-    elif (
-        networks.is_torch_module
-        and not networks.come_and_go
-        and not any(parameter.requires_grad for parameter in networks.parameters.values())
-    ):
-        what_to_do = "Register its networks, and do not freeze all of them."
-        yield f"{trial.name} has no parameter that an optimizer could train. {what_to_do}"
+    """An optimizer of `module.parameters()` trains everything that the loss has a gradient for."""
+    if hidden := trial.graph.unregistered:
+        yield (
+            f"module.parameters() does not contain {_listed(hidden)}.\n"
+            "  No optimizer trains them. Keep networks in attributes, a torch.nn.ModuleList or\n"
+            "  a torch.nn.ModuleDict."
+        )
+
+
+def freezes_its_targets(trial: Trial) -> Iterator[str]:
+    """A copy of a network is not trained along with the network."""
+    gradients = trial.graph.gradients
+    trained = {n: array for n, array in trial.graph.arrays.items() if gradients[n] is not None}
+    for original, copy in find_copies(trained):
+        yield (
+            f"{copy} starts as a copy of {original}, and the loss trains both.\n"
+            "  If one is a target network, freeze it, or stop the gradient at its output."
+        )
+
+
+def passes_logits(trial: Trial) -> Iterator[str]:
+    """A softmax or sigmoid is not applied twice."""
+    for function, inner in trial.graph.normalised_twice:
+        yield (
+            f"{function} is applied to the output of {inner}.\n"
+            f"  Pass the logits: it applies {inner} itself."
+        )
+
+
+def aligns_shapes(trial: Trial) -> Iterator[str]:
+    """Two values per row are not combined row by row with each other."""
+    for shapes, stack in trial.broadcasts:
+        yield (
+            f"Shapes {shapes}.{_location(trial, stack)}\n"
+            "  Squeeze one of them, or use `unsqueeze` if this is intentional."
+        )
 
 
 def reads_fwd_out(trial: Trial) -> Iterator[str]:
-    """The forward pass is run by the training loop alone."""
-    outputs = trial.gradients.outputs
-    # An output of frozen networks has no graph, so that it cannot be told whether it is read.
-    could_be_read = outputs or not [*trial.fwd_out.keys()]
-    if _reaches(trial.gradients.parameters) and could_be_read and not _reaches(outputs):
+    """Only the training loop runs the forward pass."""
+    graph = trial.graph
+    is_trained = any(graph.gradients.get(name) is not None for name in graph.registered)
+    # An output of frozen networks has no graph, so nobody can tell whether it is read.
+    can_be_read = graph.outputs or not [*trial.call.fwd_out.keys()]
+    if is_trained and can_be_read and all(g is None for g in graph.outputs.values()):
         yield (
-            "the loss reaches the parameters, but not through fwd_out. Networks that the loss "
-            "method runs itself cost twice the work, BatchNorm counts the batch twice, and DDP may "
-            "not average their gradients: read fwd_out."
+            "The loss reaches the parameters, but not through fwd_out.\n"
+            "  Read fwd_out: running networks again doubles the work, counts the batch twice\n"
+            "  in BatchNorm, and may keep DDP from averaging their gradients."
         )
 
 
 def trains_no_other_module(trial: Trial) -> Iterator[str]:
-    """The gradient ends at the batch."""
-    if trained := [name for name, g in trial.gradients.columns.items() if g is not None]:
-        what_to_do = "Detach them, or ignore this if that is meant."
-        yield f"the loss also trains what {_listed(trained)} comes from. {what_to_do}"
+    """Gradients end at the batch."""
+    if trial.graph.columns:
+        yield (
+            f"The loss also trains the source of {_listed(trial.graph.columns)}.\n"
+            "  Detach it, or ignore this if it is intentional."
+        )
 
 
 def leaves_masked_rows_out(trial: Trial) -> Iterator[str]:
-    """Rows where `loss_mask` is False are not learnt from."""
-    mask = _column(trial.batch, "loss_mask")
+    """Rows where `loss_mask` is False train nothing."""
+    mask = _column(trial.call.batch, "loss_mask")
     shape = shape_of(mask)
-    learnt_from = [
+    names = [
         name
-        for name, gradient in trial.gradients.outputs.items()
-        if gradient is not None and not getattr(gradient, "is_meta", False)
-        if shape and shape_of(gradient)[: len(shape)] == shape and gradient[mask == 0].any()
+        for name, gradient in trial.graph.outputs.items()
+        if shape and gradient is not None and shape_of(gradient)[: len(shape)] == shape
+        if _is_readable(gradient) and gradient[mask == 0].any()
     ]
-    if learnt_from:
-        what_to_do = "Leave those rows out of the loss: they are padding."
+    if names:
         yield (
-            "the loss also learns where batch['loss_mask'] is False, from "
-            f"{_listed(learnt_from)}. {what_to_do}"
+            f"The loss has a gradient for masked rows of {_listed(names)}.\n"
+            "  Leave rows out where batch['loss_mask'] is False, or detach them if they only\n"
+            "  serve as targets."
         )
 
 
 def keeps_no_graph(trial: Trial) -> Iterator[str]:
-    """No step leads back into the one before."""
-    if kept := trial.kept_graphs:
-        what_to_do = "Detach it there, or else backward() fails in the next step that reads it."
-        yield f"the graph of this step is kept in {_listed(kept)}. {what_to_do}"
+    """No step leads back to the step before it."""
+    if trial.kept_graphs:
+        yield (
+            f"The graph of this step is kept in {_listed(trial.kept_graphs)}.\n"
+            "  Detach it, or backward() fails in the next step that reads it."
+        )
 
 
 def leaves_buffers_to_the_loop(trial: Trial) -> Iterator[str]:
     """A loss can be computed without training."""
-    if changed := trial.changes.buffers:
-        what_to_do = "Leave that to the training loop: losses are also computed to evaluate."
-        yield f"the loss method changed the buffers {_listed(changed)}. {what_to_do}"
+    if trial.changed_buffers:
+        yield (
+            f"The loss method changed the buffers {_listed(trial.changed_buffers)}.\n"
+            "  They also change when the loss is only evaluated. Update them in the training\n"
+            "  loop, or evaluate a copy of the module."
+        )
 
 
 VIOLATIONS = (
     implements_the_api,
-    takes_more_arguments,
-    is_given_mappings,
-    raises_nothing,
+    accepts_all_arguments,
+    reads_mappings,
+    raises_no_exception,
     leaves_its_input_alone,
     leaves_training_to_the_loop,
-    leaves_the_training_mode,
+    keeps_the_training_mode,
+    restores_settings,
     returns_a_finite_scalar,
     can_be_differentiated,
     has_a_gradient,
     has_finite_gradients,
     logs_scalars,
+    masks_every_row,
     rewards_every_row,
 )
 HINTS = (
     logs_under_its_id,
     trains_all_parameters,
+    has_gradients_other_than_zero,
     registers_its_parameters,
+    freezes_its_targets,
+    passes_logits,
+    aligns_shapes,
     reads_fwd_out,
     trains_no_other_module,
     leaves_masked_rows_out,
@@ -253,33 +369,82 @@ HINTS = (
 )
 
 
+# Wording
+
+
 def _listed(names: Iterable[str]) -> str:
     first, rest = [*names][:5], [*names][5:]
     return ", ".join(first) + (f" and {len(rest)} more" if rest else "")
 
 
-def _reaches(gradients: Mapping[str, Any]) -> bool:
-    return any(gradient is not None for gradient in gradients.values())
+def _advice(trial: Trial) -> str:
+    """Returns what to do about an error whose cause is an argument of `check_module`."""
+    error = str(trial.error)
+    if trial.call.config is None and error.startswith("'NoneType' object"):
+        return "\n  If `config` is None here, pass config= to check_module."
+    if "required keyword-only argument" in error:
+        return "\n  Pass it to check_module, too."
+    if "an_extra_argument" in error:
+        return "\n  Some learners pass more arguments. Accept them, but do not pass them on."
+    return ""
 
 
-def _is_finite(array: Any) -> bool:
-    if getattr(array, "is_meta", False):
-        return True
-    dense = array.to_dense() if hasattr(array, "to_dense") else array
-    return bool((dense - dense == 0).all())  # in any framework: inf - inf is NaN
+def _quoted(error: Exception) -> str:
+    first_line = str(error).strip().split("\n")[0]
+    return f"{type(error).__name__}: {first_line}"
+
+
+def _frames(error: BaseException) -> list[FrameSummary]:
+    """Returns the frames of an error. JAX hands those of the user on as the cause."""
+    causes = [error.__cause__.__traceback__] if error.__cause__ else []
+    return [frame for tb in (*causes, error.__traceback__) for frame in extract_tb(tb)]
+
+
+def _location(trial: Trial, frames: Sequence[FrameSummary]) -> str:
+    """Returns the last line in the file of the loss method, behind decorators and before torch."""
+    files = {frame.filename for frame in frames if frame.name == "compute_self_supervised_loss"}
+    code = getattr(inspect.unwrap(trial.call.loss_method), "__code__", None)
+    files.add(getattr(code, "co_filename", ""))
+    lines = [f"\n  at {f.filename}:{f.lineno}" for f in frames if f.filename in files]
+    return lines[-1] if lines else ""
+
+
+# Shapes
 
 
 def _column(data: Any, name: str) -> Any:
     return data[name] if is_mapping(data) and name in data.keys() else None
 
 
-def _line_in_user_code(error: Exception) -> str:
-    """Returns the last line in the file of the loss method, behind a decorator and before torch."""
-    frames = traceback.extract_tb(error.__traceback__)[2:]  # after those of the trial
-    files = {
-        frame.filename
-        for frame in frames
-        if frame is frames[0] or frame.name == "compute_self_supervised_loss"
-    }
-    lines = [f" ({f.filename}:{f.lineno})" for f in frames if f.filename in files]
-    return lines[-1] if lines else ""
+def _shapes(data: Any) -> dict[str, tuple[int, ...]]:
+    return {name: shape_of(data[name]) for name in data.keys()} if is_mapping(data) else {}
+
+
+def _shapes_of_rows(batch: Any) -> list[tuple[int, ...]]:
+    """Returns the shapes that one number for each row can have, none if the batch does not show."""
+    shapes = _shapes(batch)
+    if rewards := shapes.get("rewards"):
+        return [rewards]
+    name = "obs" if shapes.get("obs") else "new_obs"
+    obs = shapes.get(name, ())
+    if len(obs) > 2 or (len(obs) == 2 and obs[1] > 1 and is_discrete(batch[name])):
+        return [obs[:1], obs[:2]]  # with or without a time dimension
+    return [obs[:1]] if obs else []
+
+
+def _is_column(shape: tuple[int, ...], trial: Trial) -> bool:
+    """Returns whether a shape has one axis more than the rows, as with `keepdim=True`."""
+    columns = [*_shapes(trial.call.batch).values(), *_shapes(trial.call.fwd_out).values()]
+    rows = _shapes_of_rows(trial.call.batch) or [column for column in columns if len(column) == 1]
+    return shape[-1:] == (1,) and shape not in rows and shape[:-1] in rows
+
+
+def _shapes_of_rewards(trial: Trial) -> list[tuple[int, ...]]:
+    shapes = _shapes(trial.call.batch)
+    mask = shapes.get("loss_mask", ())
+    is_known = mask and "rewards" not in shapes and not _is_column(mask, trial)
+    return [mask] if is_known else _shapes_of_rows(trial.call.batch)
+
+
+def _is_readable(gradient: Any) -> bool:
+    return not getattr(gradient, "is_meta", False) and not getattr(gradient, "is_nested", False)

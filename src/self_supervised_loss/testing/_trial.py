@@ -1,65 +1,56 @@
-"""One call of a loss method, as the test kit makes it: call as learners do, compare, put back."""
+"""Calls a loss method as a learner does, and records the outcome."""
 
 import inspect
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from traceback import StackSummary
 from typing import Any
 
-from self_supervised_loss._frameworks import find_imported, is_mapping
-from self_supervised_loss._metrics import MetricsLogger
+from self_supervised_loss._frameworks import is_mapping, is_torch_tensor
+from self_supervised_loss._metrics import MetricsLogger, to_path
 from self_supervised_loss._wrappers import unwrap
-from self_supervised_loss.testing._gradients import (
-    Gradients,
-    ask_jax,
-    ask_torch,
-    edge_of,
-    is_jax_array,
+from self_supervised_loss.testing._jax import is_jax_array, trace_graph
+from self_supervised_loss.testing._torch import (
+    Networks,
+    find_networks,
+    follow_graph,
+    kept_graphs,
 )
-from self_supervised_loss.testing._networks import Networks
-from self_supervised_loss.testing._values import content, fault_as_scalar, version, walk
+from self_supervised_loss.testing._torch_call import Broadcasts, settings_restored
+from self_supervised_loss.testing._values import (
+    Graph,
+    Snapshot,
+    changes,
+    is_discrete,
+    scalar_fault,
+    snapshot,
+    walk,
+)
 
 
-class Trial:
-    """One call of a loss method, and what came of it.
+@dataclass(frozen=True)
+class Call:
+    """A loss method, and the arguments that a learner passes to it.
 
     Attributes:
-        module: The module that has the loss method, without what is wrapped around it.
-        module_id: The ID that it is called with.
+        module: The module, without wrappers.
+        wrapped: The module as the learner holds it.
+        module_id: Its ID.
+        config: Its configuration.
         batch: The batch.
         fwd_out: The output of the forward pass.
-        config: The configuration.
-        loss_method: The loss method, or None.
-        networks: The torch modules in the module.
-        returned: Whether the loss method returned.
-        loss: What it returned.
-        error: What it raised, or None.
-        logged: What it logged, by path.
-        changes: What it changed.
-        gradients: The gradients of the loss.
-        kept_graphs: The attributes that lead to the graph of this step, other than those that the
-            forward pass leaves for the loss method to read.
+        forward: A function that computes this output with a module, or None.
+        extras: More arguments.
     """
 
-    def __init__(
-        self, module: Any, *, batch: Any, fwd_out: Any, config: Any, module_id: str
-    ) -> None:
-        """Prepares the call."""
-        self.module: Any = unwrap(module)
-        self.module_id: str = module_id
-        self.batch: Any = batch
-        self.fwd_out: Any = fwd_out
-        self.config: Any = config
-        self.loss_method: Any = getattr(self.module, "compute_self_supervised_loss", None)
-        self.networks: Networks = Networks(self.module, module)
-        self.returned: bool = False
-        self.loss: Any = None
-        self.error: Exception | None = None
-        self.logged: dict[tuple[str, ...], Any] = {}
-        self.changes: Changes = Changes()
-        self.gradients: Gradients = Gradients()
-        self.kept_graphs: list[str] = []
-        self._wrapped = module
+    module: Any
+    wrapped: Any
+    module_id: Any
+    config: Any
+    batch: Any
+    fwd_out: Any
+    forward: Callable[[Any], Any] | None
+    extras: Mapping[str, Any]
 
     @property
     def name(self) -> str:
@@ -67,122 +58,172 @@ class Trial:
         return (self.module if isinstance(self.module, type) else type(self.module)).__name__
 
     @property
-    def takes_more(self) -> bool:
-        """Whether the loss method has `**kwargs`."""
-        # Of a decorator it is the decorator that is called.
+    def loss_method(self) -> Any:
+        """The loss method, or None."""
+        return getattr(self.module, "compute_self_supervised_loss", None)
+
+    @property
+    def not_accepted(self) -> list[str]:
+        """The arguments that the loss method does not accept."""
+        if self.loss_method is None:
+            return []
+        # A decorator may accept other arguments than the function inside.
         parameters = inspect.signature(self.loss_method, follow_wrapped=False).parameters.values()
-        return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            return []
+        names = {p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY}
+        return [name for name in (*_ARGUMENTS, *self.extras, "**kwargs") if name not in names]
 
-    def run(self) -> None:
-        """Calls the loss method, if it can be called, and looks at what came of it."""
-        __tracebackhide__ = True
-        can_be_called = self.loss_method is not None and not isinstance(self.module, type)
-        if not can_be_called or not (is_mapping(self.batch) and is_mapping(self.fwd_out)):
-            return
-        before = _State(self.networks, self.batch, self.fwd_out)
-        recorder = _Recorder()
-        with _random_state_put_back(), self.networks.put_back():
-            try:
-                self.loss = self._call(self.module, self.fwd_out, self._wrapped, recorder)
-                self.returned = True
-            except Exception as error:
-                self.error = error
-            self.logged = recorder.logged
-            after = _State(self.networks.again(), self.batch, self.fwd_out)
-            self.changes = before.changes_to(after)
-            if self.returned and not self.networks.come_and_go:
-                self.gradients = self._ask()
-                self.kept_graphs = [
-                    name
-                    for name, tensor in after.graphs.items()
-                    if tensor is not before.graphs.get(name)
-                    or edge_of(tensor) not in self.gradients.graph
-                ]
+    @property
+    def can_be_made(self) -> bool:
+        """Whether a loss method accepts the arguments and finds its data by name."""
+        return (
+            self.loss_method is not None
+            and not isinstance(self.module, type)
+            and self.not_accepted in ([], ["**kwargs"])
+            and is_mapping(self.batch)
+            and is_mapping(self.fwd_out)
+        )
 
-    def _call(self, module: Any, fwd_out: Any, wrapped: Any, recorder: "_Recorder") -> Any:
+    def make(self, recorder: "Recorder") -> Any:
+        """Calls the loss method and returns the loss."""
         __tracebackhide__ = True
+        modules = {self.module_id: self.wrapped}
         metrics = _Restricted(log_value=recorder.log_value, log_dict=recorder.log_dict)
-        modules = {self.module_id: wrapped}
-        arguments: dict[str, Any] = {"an_extra_argument": None} if self.takes_more else {}
-        return module.compute_self_supervised_loss(
+        more = {} if self.not_accepted else {"an_extra_argument": None}
+        return self.loss_method(
             learner=_Restricted(module=modules, config=self.config, metrics=metrics),
             module_id=self.module_id,
             config=self.config,
             batch=self.batch,
-            fwd_out=fwd_out,
-            **arguments,
+            fwd_out=self.fwd_out,
+            **self.extras,
+            **more,
         )
 
-    def _ask(self) -> Gradients:
-        values = [self.loss, *(value for _, value in walk(self.fwd_out, ""))]
-        if not any(map(is_jax_array, values)):
-            return ask_torch(self.loss, self.networks, batch=self.batch, fwd_out=self.fwd_out)
-        if fault_as_scalar(self.loss):
-            return Gradients()
-        return ask_jax(self._call_again, self.loss, self.module, self.fwd_out)
 
-    def _call_again(self, module: Any, fwd_out: Any) -> Any:
-        return self._call(module, fwd_out, module, _Recorder())
+_ARGUMENTS = ("learner", "module_id", "config", "batch", "fwd_out")
+
+
+def prepare_call(
+    module: Any, *, batch: Any, fwd_out: Any, config: Any, module_id: Any, extras: dict[str, Any]
+) -> Call:
+    """Looks through wrappers, and runs the forward pass if it is a function of the module."""
+    inner = unwrap(module)
+    forward = fwd_out if callable(fwd_out) and not is_mapping(fwd_out) else None
+    if forward:
+        fwd_out = {} if isinstance(inner, type) else forward(module)
+    return Call(inner, module, module_id, config, batch, fwd_out, forward, extras)
 
 
 @dataclass(frozen=True)
-class Changes:
-    """What a loss method changed, by name.
+class Trial:
+    """A call of a loss method and its outcome, which is empty if the call cannot be made.
 
     Attributes:
-        inputs: What `batch` and `fwd_out` hold.
-        parameters: Parameters, and their gradients.
-        modes: Torch modules that went from training to evaluation, or back.
-        buffers: Buffers.
+        call: The call.
+        returned: Whether the loss method returned.
+        loss: The value that it returned.
+        error: The exception that it raised, or None.
+        logged: The values that it logged, by path.
+        changed_inputs: The columns of `batch` and `fwd_out` that it changed.
+        changed_parameters: The torch parameters and gradients that it changed.
+        changed_buffers: The torch buffers that it changed.
+        changed_modes: The torch modules that it switched to training or to evaluation.
+        changed_settings: The settings of torch that it changed. They have been restored.
+        broadcasts: The shapes that it broadcast from (B, 1) and (B,), with the stack at the time.
+        graph: The gradients of the loss.
+        kept_graphs: The attributes of the module that keep a graph of the call.
     """
 
-    inputs: list[str] = field(default_factory=list)
-    parameters: list[str] = field(default_factory=list)
-    modes: list[str] = field(default_factory=list)
-    buffers: list[str] = field(default_factory=list)
+    call: Call
+    returned: bool = False
+    loss: Any = None
+    error: Exception | None = None
+    logged: dict[tuple[str, ...], Any] = field(default_factory=dict)
+    changed_inputs: list[str] = field(default_factory=list)
+    changed_parameters: list[str] = field(default_factory=list)
+    changed_buffers: list[str] = field(default_factory=list)
+    changed_modes: list[str] = field(default_factory=list)
+    changed_settings: list[str] = field(default_factory=list)
+    broadcasts: list[tuple[str, StackSummary]] = field(default_factory=list)
+    graph: Graph = field(default_factory=Graph)
+    kept_graphs: list[str] = field(default_factory=list)
 
 
-class _State:
-    """What a loss method may change, in a form that can be compared later."""
-
-    def __init__(self, networks: Networks, batch: Any, fwd_out: Any) -> None:
-        inputs = dict(_columns(batch, "batch") | _columns(fwd_out, "fwd_out"))
-        self.contents = {name: content(value) for name, value in inputs.items()}
-        self.versions = {
-            name: [version(part) for _, part in walk(value, name)] for name, value in inputs.items()
-        }
-        self.parameters = networks.fingerprints()
-        self.modes = networks.modes()
-        self.buffers = networks.buffers()
-        self.graphs = networks.tensors_with_graph()
-
-    def changes_to(self, after: "_State") -> Changes:
-        """Compares with the state after the call."""
-        return Changes(
-            # Slices of one buffer count their changes together, so the contents go first.
-            inputs=_differing(self.contents, after.contents)
-            or _differing(self.versions, after.versions),
-            parameters=_differing(self.parameters, after.parameters),
-            modes=_differing(self.modes, after.modes),
-            # Not those that were made in the call.
-            buffers=[n for n in _differing(self.buffers, after.buffers) if n in self.buffers],
+def make_trial(call: Call) -> Trial:
+    """Makes a call, if it can be made, and compares everything before and after."""
+    __tracebackhide__ = True
+    if not call.can_be_made:
+        return Trial(call)
+    networks = find_networks(call.module, call.wrapped)
+    before = _snapshots(call, networks)
+    recorder, broadcasts, settings = Recorder(), Broadcasts(), list[str]()
+    with settings_restored(settings), broadcasts.recorded():
+        try:
+            outcome: dict[str, Any] = {"loss": call.make(recorder), "returned": True}
+        except Exception as error:
+            outcome = {"error": error}
+    networks_after = find_networks(call.module, call.wrapped)
+    after = _snapshots(call, networks_after)
+    outcome |= {name: changes(before[name], after[name]) for name in before}
+    added = [name for name in after["changed_inputs"] if name not in before["changed_inputs"]]
+    outcome["changed_inputs"] += added
+    if outcome.get("returned") and networks.are_visible:
+        outcome["graph"] = _graph(call, outcome["loss"], networks_after)
+        outcome["kept_graphs"] = kept_graphs(
+            outcome["loss"], networks, networks_after, call.fwd_out
         )
+    return Trial(
+        call,
+        logged=recorder.logged,
+        changed_settings=settings,
+        broadcasts=broadcasts.found(),
+        **outcome,
+    )
+
+
+def _snapshots(call: Call, networks: Networks) -> dict[str, Snapshot]:
+    return {
+        "changed_inputs": snapshot(
+            _columns(call.batch, "batch") | _columns(call.fwd_out, "fwd_out")
+        ),
+        "changed_parameters": snapshot(networks.state()),
+        "changed_buffers": snapshot(networks.buffers()),
+        "changed_modes": snapshot(networks.modes()),
+    }
 
 
 def _columns(data: Any, name: str) -> dict[str, Any]:
-    """Returns what a batch holds, but for what it makes anew whenever it is asked."""
-    columns = {key: data[key] for key in data.keys()}
-    return {f"{name}[{key!r}]": value for key, value in columns.items() if data[key] is value}
+    return {f"{name}[{key!r}]": data[key] for key in data.keys()}
 
 
-def _differing(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    return [name for name in before | after if before.get(name) != after.get(name)]
+def _graph(call: Call, loss: Any, networks: Networks) -> Graph:
+    values = call.module, call.batch, call.fwd_out, loss
+    if is_torch_tensor(loss) or not any(is_jax_array(value) for _, value in walk(values, "")):
+        return follow_graph(
+            loss, networks, batch=call.batch, fwd_out=call.fwd_out, extras=call.extras
+        )
+    if scalar_fault(loss) or is_discrete(loss):
+        return Graph()
+
+    def call_again(module: Any, fwd_out: Any, extras: Any) -> Any:
+        traced = replace(call, module=module, wrapped=module, fwd_out=fwd_out, extras=extras)
+        return traced.make(Recorder())
+
+    return trace_graph(
+        call_again,
+        call.module,
+        forward=call.forward,
+        fwd_out=call.fwd_out,
+        extras=call.extras,
+    )
 
 
 class _Restricted:
-    """Has the given attributes and, asked for any other, says which.
+    """Has the given attributes and, asked for any other, names them.
 
-    As with a learner, two are equal only if they are one, so that JAX can take it as static.
+    As with a learner, two are equal only if they are identical, so JAX can take it as static.
     """
 
     def __init__(self, **attributes: Any) -> None:
@@ -190,48 +231,31 @@ class _Restricted:
 
     def __getattr__(self, name: str) -> Any:
         __tracebackhide__ = True
-        known = ", ".join(vars(self))
-        raise AttributeError(f"not every learner has .{name} there. Ask for no more than {known}.")
+        *others, last = [f"`{known}`" for known in vars(self)]
+        known = f"{', '.join(others)} and {last}"
+        raise AttributeError(f"not every learner has `.{name}` here. Use only {known}.")
 
 
-class _Recorder:
-    """Records what is logged. What our logger refuses, it refuses too."""
+class Recorder:
+    """Records the values that a module logs, and rejects the same as our logger."""
 
     def __init__(self) -> None:
-        self._logger = MetricsLogger()
+        """Starts without a record."""
         self.logged: dict[tuple[str, ...], Any] = {}
+        self._logger = MetricsLogger()
 
     def log_value(self, key: Any, value: Any, **settings: Any) -> None:
+        """Records a value."""
         __tracebackhide__ = True
         self._logger.log_value(key, value, **settings)
-        self.logged[_path(key)] = value
+        self.logged[to_path(key)] = value
 
     def log_dict(self, value_dict: Any, *, key: Any = None, **settings: Any) -> None:
+        """Records every value of a dict."""
         __tracebackhide__ = True
-        self._logger.log_dict(value_dict, key=key, **settings)
-        self._record(value_dict, () if key is None else _path(key))
-
-    def _record(self, values: Any, path: tuple[str, ...]) -> None:
-        for name, value in values.items():
-            inner_path = *path, name
+        path = () if key is None else to_path(key)
+        for name, value in value_dict.items():
             if isinstance(value, Mapping):
-                self._record(value, inner_path)
+                self.log_dict(value, key=(*path, name), **settings)
             else:
-                self.logged[inner_path] = value
-
-
-def _path(key: Any) -> tuple[str, ...]:
-    return (key,) if isinstance(key, str) else key
-
-
-def _random_state_put_back() -> ExitStack:
-    """Puts the random state of Python, NumPy and torch back on exit, but not that of a GPU."""
-    stack = ExitStack()
-    for library, state in (
-        ("random", "state"),
-        ("numpy.random", "_state"),
-        ("torch", "_rng_state"),
-    ):
-        if get_state := find_imported(library, f"get{state}"):
-            stack.callback(find_imported(library, f"set{state}"), get_state())
-    return stack
+                self.log_value((*path, name), value, **settings)

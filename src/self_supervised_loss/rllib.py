@@ -1,69 +1,80 @@
-"""Auxiliary modules on Ray RLlib: modules that are trained beside the policies, on their data.
+"""Trains auxiliary modules with Ray RLlib: modules that learn from the data of the policies.
 
-RLlib gives data to policies alone. An auxiliary module, such as a curiosity model, gets none, and
-is then silently not trained. Mix `AuxiliaryModules` into the learner of your algorithm, before
-RLlib's class:
+RLlib gives data to policies only. An auxiliary module, such as a curiosity model, would silently
+stay untrained. Mix `AuxiliaryModules` into the learner of your algorithm, before RLlib's class:
 
     class PPOLearner(AuxiliaryModules, PPOTorchLearner):
         pass
 
     config.learners(learner_class=PPOLearner)
 
-It is the same for PPO, APPO, IMPALA, DQN, SAC, TQC, BC, MARWIL, IQL and CQL.
+The same works for PPO, APPO, IMPALA, DQN, SAC, TQC, BC, MARWIL, IQL and CQL.
 
-This file follows the inside of RLlib, which changes, so it is no part of what the package promises
-to keep stable.
+This file relies on RLlib's internals, so it is not part of the stable API.
 """
 
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 from self_supervised_loss._api import ModuleID
 from self_supervised_loss._wrappers import remedy_message
 
 try:
+    import ray
+
+    if tuple(map(int, ray.__version__.split(".")[:2])) < (2, 53):
+        raise ImportError(f"this is Ray {ray.__version__}")
+
+    import torch
     from ray.rllib.connectors.connector_v2 import ConnectorV2
     from ray.rllib.connectors.learner import AddNextObservationsFromEpisodesToTrainBatch
     from ray.rllib.core.learner.torch.torch_learner import TorchLearner
     from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI as RLlibAPI
     from ray.rllib.core.rl_module.torch import TorchRLModule
+    from ray.rllib.offline.offline_evaluation_runner import OfflineEvaluationRunner
+    from ray.rllib.policy.sample_batch import MultiAgentBatch
 except ImportError as _error:
     raise ImportError(
-        f"self_supervised_loss.rllib needs Ray RLlib, but {_error}. "
-        "Write: pip install 'self-supervised-loss[rllib]'"
+        f"self_supervised_loss.rllib requires RLlib from Ray 2.53 or later, but {_error}. "
+        "Write: pip install 'ray[rllib]>=2.53'"
     ) from _error
 
 __all__ = ["AuxiliaryModules", "AuxiliaryModulesOffline", "add_next_obs"]
 
 
-class _DataForModules:
-    """What the mix-ins have in common: which modules are auxiliary, and what they learn from."""
+class _AuxiliaryData:
+    """Base of the mix-ins: determines which modules are auxiliary, and collects their data."""
 
+    _rllib_class: ClassVar[type]  # the mix-in is for its subclasses
     module: Any  # RLlib's MultiRLModule
     config: Any  # RLlib's AlgorithmConfig
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Refuses a class whose mix-in comes too late to be called."""
+        """Rejects a class that combines the mix-in with a wrong class, or in the wrong order."""
         super().__init_subclass__(**kwargs)
-        modules = (__name__, "ray.rllib.")
-        first, *others = (base for base in cls.__mro__ if base.__module__.startswith(modules))
-        if first.__module__ != __name__:
-            mix_in = next(base for base in others if base.__module__ == __name__)
-            raise TypeError(
-                f"{mix_in.__name__} has no effect behind {first.__name__}. "
-                f"Write class {cls.__name__}({mix_in.__name__}, {first.__name__})."
-            )
+        if cls.__module__ == __name__:
+            return
+        first = next(filter(_is_of_a_library, cls.__mro__))
+        of_libraries = [base for base in cls.__bases__ if any(map(_is_of_a_library, base.__mro__))]
+        right_classes = (_AuxiliaryData, cls._rllib_class)
+        are_right = all(issubclass(base, right_classes) for base in of_libraries)
+        if first.__module__ != __name__ or not are_right:
+            raise TypeError(_wrong_bases_message(cls))
 
     def data_for_module(
         self, module_id: ModuleID, batch: dict[ModuleID, dict[str, Any]]
-    ) -> dict[str, Any]:
-        """Returns what an auxiliary module learns from. Override it if there are several policies.
+    ) -> dict[str, Any] | None:
+        """Returns the data of an auxiliary module. Override it if there are several policies.
 
         Args:
             module_id: The ID of the auxiliary module.
-            batch: The data of the policies, by module ID.
+            batch: The data of each policy by module ID. A policy whose agents took no step is
+                missing.
 
         Returns:
-            Columns by name, here those of the only policy. The module gets a copy of the dict.
+            Columns by name, by default those of the only policy. The module gets a copy of the
+            dict. None leaves the module out of this batch, which several learners do not support.
 
         Raises:
             ValueError: If there are several policies.
@@ -73,192 +84,408 @@ class _DataForModules:
     def _only_policy(self, module_id: ModuleID) -> ModuleID:
         policies: list[ModuleID]
         policies = [policy for policy in self.config.policies if not self._is_auxiliary(policy)]
-        if len(policies) == 1:
-            return policies[0]
-        raise ValueError(
-            f"module {module_id!r} could learn from each of the policies {sorted(policies)}. "
-            f"Override {type(self).__name__}.data_for_module(module_id, batch) to return its data."
-        )
+        if len(policies) != 1:
+            raise ValueError(_only_policy_message(module_id, policies))
+        return policies[0]
+
+    def _auxiliary_ids(self) -> list[ModuleID]:
+        return sorted(filter(self._is_auxiliary, self.module.keys()))
 
     def _is_auxiliary(self, module_id: ModuleID) -> bool:
         module = self.module[module_id].unwrapped()
-        is_policy = module_id in self.config.policies and _can_act(module)
-        return isinstance(module, RLlibAPI) and not is_policy
+        is_listed = module_id in self.config.policies and not self._is_learner_only(module_id)
+        return isinstance(module, RLlibAPI) and not (is_listed and _can_act(module))
 
-    def _with_auxiliary_modules(
-        self, module_ids: list[ModuleID], fwd_out: dict[str, Any], batch: dict[str, Any]
-    ) -> dict[str, dict[str, Any]]:
-        """Returns `fwd_out` and `batch` with those of the modules that have no data yet."""
-        data = {
-            module_id: {**self.data_for_module(module_id, batch)}
-            for module_id in module_ids
-            if module_id not in batch and self._is_auxiliary(module_id)
-        }
-        outputs = {
-            module_id: self.module[module_id].forward_train(data[module_id]) for module_id in data
-        }
-        return {"fwd_out": {**fwd_out, **outputs}, "batch": {**batch, **data}}
+    def _is_learner_only(self, module_id: ModuleID) -> bool:
+        return bool(self.module.rl_module_specs[module_id].learner_only)
+
+    def _collect_data(
+        self, module_ids: Iterable[ModuleID], batch: dict[ModuleID, Any]
+    ) -> dict[ModuleID, "_Columns"]:
+        data = ((name, self.data_for_module(name, batch)) for name in module_ids)
+        return {name: _Columns(name, columns) for name, columns in data if columns is not None}
+
+    def _outputs_of(self, data: dict[ModuleID, "_Columns"]) -> dict[ModuleID, Any]:
+        return {name: self.module[name].forward_train(data[name]) for name in data}
 
 
-class AuxiliaryModules(_DataForModules, TorchLearner):  # type: ignore[misc]
-    """Mixed into a learner of RLlib's: trains auxiliary modules on the data of the policies.
+class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
+    """Mixed into one of RLlib's learners: trains auxiliary modules on the data of the policies.
 
-    A module is auxiliary if it implements the API and is no policy. A policy is listed in
-    `config.multi_agent(policies=...)`, and has a forward pass for more than training. An auxiliary
-    module has RLlib's default optimizer, with the `lr` of its configuration or, where an algorithm
-    has none, the `critic_lr`.
+    A module is auxiliary if it implements the API and is not a policy. A policy is listed in
+    `config.multi_agent(policies=...)`, can act, and is not `learner_only`.
+
+    An auxiliary module has an Adam optimizer, with the `lr` of its configuration or, in algorithms
+    without one, the `critic_lr`. A shared parameter belongs to one optimizer: to a policy's if a
+    policy has it, otherwise to that of the first auxiliary module in the order of module IDs. Its
+    gradient is the sum over all losses.
     """
 
-    _temp_losses: dict[tuple[ModuleID, str], Any]  # in the learners of SAC, TQC, IQL and CQL alone
+    _rllib_class = TorchLearner
+    _temp_losses: dict[tuple[ModuleID, str], Any]  # only in the learners of SAC, TQC, IQL and CQL
 
     def build(self) -> None:
-        """Builds the learner. It refuses auxiliary modules that would not be trained."""
+        """Builds the learner, and checks that its auxiliary modules can be trained."""
+        for module_id, spec in getattr(self._module_spec, "rl_module_specs", {}).items():
+            _check_space(module_id, spec)
+        self._learner_only: dict[ModuleID, bool] = {}  # which RLlib drops from the specs
+        self._data: dict[ModuleID, _Columns] = {}  # of the auxiliary modules, in one minibatch
         super().build()
-        self._check_training()
+        self._check_auxiliary_modules()
 
-    def add_module(self, **kwargs: Any) -> Any:
-        """Adds a module to a learner that is built. It refuses the same."""
-        spec = super().add_module(**kwargs)
-        self._check_training()
-        return spec
+    def add_module(self, *, module_id: ModuleID, module_spec: Any, **kwargs: Any) -> Any:
+        """Adds a module to a built learner, with the same checks."""
+        _check_space(module_id, module_spec)
+        self._learner_only[module_id] = module_spec.learner_only
+        super().add_module(module_id=module_id, module_spec=module_spec, **kwargs)
+        self._check_auxiliary_modules()
+        self._module_spec = self.config.rl_module_spec
+        for name, spec in self._module_spec.rl_module_specs.items():
+            spec.learner_only = self._is_learner_only(name)
+        self.config.rl_module(rl_module_spec=self._module_spec)
+        return self._module_spec
 
-    def should_module_be_updated(self, module_id: ModuleID, multi_agent_batch: Any = None) -> bool:
-        """Returns whether a module is trained. A list of `policies_to_train` is about policies."""
-        if self._is_auxiliary(module_id) and not callable(self.config.policies_to_train):
-            return True
-        return bool(super().should_module_be_updated(module_id, multi_agent_batch))
+    def configure_optimizers(self) -> None:
+        """Configures the optimizers of policies first, so that shared parameters are theirs."""
+        specs = self.module.rl_module_specs
+        self._learner_only = {module_id: specs[module_id].learner_only for module_id in specs}
+        auxiliary = self._auxiliary_ids()
+        policies = [module_id for module_id in self.module.keys() if module_id not in auxiliary]
+        for module_id in policies + auxiliary:
+            if self.rl_module_is_compatible(self.module[module_id]):
+                config = self.config.get_config_for_module(module_id)
+                self.configure_optimizers_for_module(module_id=module_id, config=config)
 
     def configure_optimizers_for_module(self, module_id: ModuleID, config: Any = None) -> None:
-        """Gives an auxiliary module the default optimizer, and a policy that of its algorithm."""
-        self._check_module(module_id)
+        """Gives an auxiliary module an optimizer, and a policy the optimizers of its algorithm."""
+        module = self.module[module_id].unwrapped()
+        if hasattr(module, "compute_self_supervised_loss") and not isinstance(module, RLlibAPI):
+            raise TypeError(_not_registered_message(module_id, module))
         if not self._is_auxiliary(module_id):
             super().configure_optimizers_for_module(module_id=module_id, config=config)
             return
-        if config.lr is None:  # in SAC, TQC, IQL and CQL
-            config = config.copy(copy_frozen=False)
-            config.lr = config.critic_lr
-        TorchLearner.configure_optimizers_for_module(self, module_id=module_id, config=config)
+        params = self.get_parameters(module)
+        if not params:
+            raise ValueError(_no_parameters_message(module_id, module))
+        params = [param for param in params if param not in self._params]
+        if params:  # otherwise all are shared
+            self.register_optimizer(
+                module_id=module_id,
+                optimizer=torch.optim.Adam(params),
+                params=params,
+                lr_or_lr_schedule=config.critic_lr if config.lr is None else config.lr,
+            )
+
+    def should_module_be_updated(self, module_id: ModuleID, multi_agent_batch: Any = None) -> bool:
+        """Returns True, so that RLlib keeps the data of policies that are not trained.
+
+        Auxiliary modules may learn from it. `_update` leaves out these policies later.
+        """
+        return True
+
+    def _is_trained(self, module_id: ModuleID, batch: Any) -> bool:
+        if self._is_auxiliary(module_id) and not callable(self.config.policies_to_train):
+            return True  # a list is about policies
+        return bool(super().should_module_be_updated(module_id, batch))
+
+    def _is_learner_only(self, module_id: ModuleID) -> bool:
+        return self._learner_only.get(module_id, False)
+
+    def _update(self, batch: dict[ModuleID, Any], *args: Any, **kwargs: Any) -> Any:
+        """Trains on a minibatch, without the policies that are not in `policies_to_train`."""
+        whole = MultiAgentBatch(batch, env_steps=max(map(len, batch.values()), default=0))
+        trained = [name for name in self.module.keys() if self._is_trained(name, whole)]
+        without_data = [name for name in trained if name not in batch and self._is_auxiliary(name)]
+        self._data = self._collect_data(without_data, batch)
+        batch = {name: data for name, data in batch.items() if name in trained}
+        return super()._update(batch, *args, **kwargs)
+
+    def _collect_data(
+        self, module_ids: Iterable[ModuleID], batch: dict[ModuleID, Any]
+    ) -> dict[ModuleID, "_Columns"]:
+        data: dict[ModuleID, _Columns] = {}
+        try:
+            data = super()._collect_data(module_ids, batch)
+        finally:  # also after an error, so that no learner waits for the gradients of this one
+            if self.distributed and not self._has_default_data():
+                self._check_all_have_data({*module_ids} - data.keys())
+        return data
 
     def compute_losses(
         self, *, fwd_out: dict[str, Any], batch: dict[str, Any], **kwargs: Any
     ) -> dict[str, Any]:
-        """Runs the auxiliary modules too, and computes their losses with those of the policies."""
-        module_ids = [
-            module_id
-            for module_id in self.module.keys()
-            if self.should_module_be_updated(module_id, batch)
-        ]
-        arguments = self._with_auxiliary_modules(module_ids, fwd_out, batch)
-        return super().compute_losses(**arguments, **kwargs)  # type: ignore[no-any-return]
+        """Computes the losses of the policies and of the auxiliary modules."""
+        fwd_out, batch = self._outputs_of(self._data) | fwd_out, self._data | batch
+        losses: dict[str, Any] = super().compute_losses(fwd_out=fwd_out, batch=batch, **kwargs)
+        for module_id, loss in losses.items():
+            module = self.module[module_id].unwrapped()
+            if isinstance(module, RLlibAPI):
+                _check_loss(loss, module_id, module)
+        return losses
 
     def compute_gradients(self, loss_per_module: dict[str, Any], **kwargs: Any) -> dict[Any, Any]:
-        """Computes the gradients of all modules, in the same order in each learner."""
+        """Computes the gradient of each parameter, summed over all losses."""
         gradients: dict[Any, Any]
         if hasattr(self, "_temp_losses"):
-            gradients = self._compute_gradients_in_order(loss_per_module, **kwargs)
+            gradients = self._compute_gradients_by_optimizer(loss_per_module, **kwargs)
         else:
             gradients = super().compute_gradients(loss_per_module, **kwargs)
         for module_id in filter(self._is_auxiliary, loss_per_module):
             self._check_gradients(module_id)
         return gradients
 
-    def _compute_gradients_in_order(
+    def _compute_gradients_by_optimizer(
         self, loss_per_module: dict[str, Any], **kwargs: Any
     ) -> dict[Any, Any]:
-        # SAC, TQC, IQL and CQL keep a loss for each optimizer of a policy, and walk a set of module
-        # IDs. The order of a set differs between processes, so that learners would average the
-        # gradients of one module with those of another.
-        auxiliary = {
-            module_id: loss
-            for module_id, loss in loss_per_module.items()
-            if self._is_auxiliary(module_id)
-        }
-        gradients: dict[Any, Any] = TorchLearner.compute_gradients(self, auxiliary)
-        losses = self._temp_losses
-        for module_id in sorted(loss_per_module.keys() - auxiliary.keys()):
-            self._temp_losses = {key: loss for key, loss in losses.items() if key[0] == module_id}
+        """Computes gradients in SAC, TQC, IQL and CQL, which keep a loss for each optimizer.
+
+        The loss of an auxiliary module that shares parameters with a policy is added to the loss of
+        the optimizer that owns them: DDP allows one backward pass per parameter. RLlib's method
+        gets one policy at a time, since it iterates over a set of module IDs, whose order differs
+        between processes.
+        """
+        for optimizer in self._optimizer_parameters:  # also of policies without data
+            optimizer.zero_grad(set_to_none=True)
+        temp_losses, other_losses = self._temp_losses, []
+        auxiliary = [name for name in self._auxiliary_ids() if name in loss_per_module]
+        for module_id in auxiliary:
+            key, loss = self._joined_losses[module_id], loss_per_module[module_id]
+            if key in temp_losses:
+                temp_losses[key] = temp_losses[key] + loss
+            elif loss.requires_grad:
+                other_losses.append(loss)
+        if other_losses:
+            sum(other_losses).backward()
+        gradients: dict[Any, Any] = {}
+        for module_id in sorted(loss_per_module.keys() - auxiliary):
+            self._temp_losses = {
+                key: temp_losses[key] for key in temp_losses if key[0] == module_id
+            }
             loss = {module_id: loss_per_module[module_id]}
             gradients |= super().compute_gradients(loss, **kwargs)
-        return gradients
+        return {ref: param.grad for ref, param in self._params.items()} | gradients
 
-    def _check_module(self, module_id: ModuleID) -> None:
-        module = self.module[module_id].unwrapped()
-        name = f"module {module_id!r} ({type(module).__name__})"
-        if hasattr(module, "compute_self_supervised_loss") and not isinstance(module, RLlibAPI):
-            raise TypeError(
-                f"{name} does not implement the API in this process. {remedy_message(module)} "
-                "Do so in the file of the class, since a registration holds in one process."
-            )
-        is_learner_only = self.module.rl_module_specs[module_id].learner_only
-        if is_learner_only and module_id in self.config.policies and _can_act(module):
-            raise ValueError(
-                f"{name} is learner_only, but also listed among the policies. "
-                "Leave it out of config.multi_agent(policies=...)."
-            )
-
-    def _check_training(self) -> None:
-        for module_id in filter(self._is_auxiliary, self.module.keys()):
-            if type(self).data_for_module is _DataForModules.data_for_module:
+    def _check_auxiliary_modules(self) -> None:
+        owners = self._owners()
+        self._joined_losses = {}
+        for module_id in self._auxiliary_ids():
+            if self._has_default_data():
                 self._only_policy(module_id)
-            self._check_optimizers(module_id)
+            params = self._trainable_params(module_id)
+            if orphans := [name for name in params if not owners[params[name]]]:
+                raise ValueError(_no_optimizer_message(module_id, orphans))
+            owners_of_params = [owners[param] for param in params.values()]
+            self._joined_losses[module_id] = self._joined_loss(module_id, owners_of_params)
 
-    def _check_optimizers(self, module_id: ModuleID) -> None:
-        names = [
-            name
-            for name, param in self.module[module_id].unwrapped().named_parameters()
-            if param.requires_grad and self.get_param_ref(param) not in self._params
-        ]
-        if names:
-            raise ValueError(
-                f"parameters of module {module_id!r} have no optimizer: {', '.join(names)}. "
-                f"{type(self).__name__}.configure_optimizers_for_module must register one, as "
-                "super().configure_optimizers_for_module does."
-            )
+    def _owners(self) -> dict[Any, list[tuple[ModuleID, str]]]:
+        """Returns the optimizers of each parameter: their modules and names."""
+        owners = defaultdict(list)
+        for module_id in [*self._module_optimizers]:
+            for name, optimizer in self.get_optimizers_for_module(module_id):
+                for param in self._optimizer_parameters[optimizer]:
+                    owners[param].append((module_id, name))
+        return owners
+
+    def _joined_loss(
+        self, module_id: ModuleID, owners: list[list[tuple[ModuleID, str]]]
+    ) -> tuple[ModuleID, str] | None:
+        """Returns the key in `_temp_losses` of the policy's loss that a module's loss must join."""
+        auxiliary = self._auxiliary_ids()
+        shared = {owner for each in owners for owner in each if owner[0] not in auxiliary}
+        has_two_owners = any(len(each) > 1 for each in owners)
+        if has_two_owners or (len(shared) > 1 and hasattr(self, "_temp_losses")):
+            raise ValueError(_several_optimizers_message(module_id, shared))
+        return next(((policy, f"{name}_loss") for policy, name in shared), None)
+
+    def _has_default_data(self) -> bool:
+        return type(self).data_for_module is _AuxiliaryData.data_for_module
+
+    def _trainable_params(self, module_id: ModuleID) -> dict[str, Any]:
+        params = self.module[module_id].unwrapped().named_parameters()
+        return {name: param for name, param in params if param.requires_grad}
+
+    def _check_all_have_data(self, missing: set[ModuleID]) -> None:
+        auxiliary = self._auxiliary_ids()
+        is_missing = [module_id in missing for module_id in auxiliary]
+        num_missing = torch.tensor(is_missing, dtype=torch.int32, device=self._device)
+        torch.distributed.all_reduce(num_missing)
+        if num_missing.any():
+            module_ids = [auxiliary[i] for i in num_missing.nonzero()]
+            raise ValueError(_no_data_message(module_ids))
 
     def _check_gradients(self, module_id: ModuleID) -> None:
-        module = self.module[module_id]
-        if not getattr(module, "require_backward_grad_sync", False):
+        if not getattr(self.module[module_id], "require_backward_grad_sync", False):
             return  # it is not in DDP, which waits for each gradient
-        names = [
-            name
-            for name, param in module.unwrapped().named_parameters()
-            if param.requires_grad and param.grad is None
-        ]
-        if names:
-            raise ValueError(
-                f"parameters of module {module_id!r} have no part in its loss, which several "
-                f"learners cannot train: {', '.join(names)}. "
-                "Freeze them with requires_grad_(False)."
-            )
+        params = self._trainable_params(module_id)
+        if unused := [name for name in params if params[name].grad is None]:
+            raise ValueError(_unused_parameters_message(module_id, unused))
 
 
-class AuxiliaryModulesOffline(_DataForModules):
+class AuxiliaryModulesOffline(_AuxiliaryData):
     """Mixed into RLlib's `OfflineEvaluationRunner`: evaluates auxiliary modules with the policies.
 
-    It comes before RLlib's class, and the whole into the configuration:
+    The mix-in comes before RLlib's class:
 
         class Runner(AuxiliaryModulesOffline, OfflineEvaluationRunner):
             pass
 
-        config.evaluation(offline_eval_runner_class=Runner)
+        config.evaluation(offline_eval_runner_class=Runner, offline_evaluation_interval=1)
     """
+
+    _rllib_class = OfflineEvaluationRunner
 
     def compute_eval_losses(
         self, *, fwd_out: dict[str, Any], batch: dict[str, Any]
     ) -> dict[str, Any]:
-        """Runs the auxiliary modules too, and computes their losses with those of the policies."""
-        arguments = self._with_auxiliary_modules([*self.module.keys()], fwd_out, batch)
-        return super().compute_eval_losses(**arguments)  # type: ignore[misc, no-any-return]
+        """Computes the losses of the policies and of the auxiliary modules."""
+        without_data = [name for name in self._auxiliary_ids() if name not in batch]
+        data = self._collect_data(without_data, batch)
+        fwd_out, batch = fwd_out | self._outputs_of(data), batch | data
+        return super().compute_eval_losses(fwd_out=fwd_out, batch=batch)  # type: ignore[misc, no-any-return]
 
 
 def add_next_obs(observation_space: Any, action_space: Any) -> ConnectorV2:
-    """Adds the next observations, `"new_obs"`, to the batch.
+    """Adds the next observations to the batch, as the column `"new_obs"`.
 
-    It comes into the configuration: `config.learners(learner_connector=add_next_obs)`.
+    Pass it in the configuration: `config.learners(learner_connector=add_next_obs)`.
     """
     return AddNextObservationsFromEpisodesToTrainBatch()
+
+
+class _Columns(dict[str, Any]):
+    """The data of an auxiliary module. Names what is there if a column is missing."""
+
+    def __init__(self, module_id: ModuleID, columns: dict[str, Any]) -> None:
+        super().__init__(columns)
+        self.module_id = module_id
+
+    def __missing__(self, name: str) -> Any:
+        raise KeyError(_missing_column_message(self.module_id, name, self))
+
+
+def _is_of_a_library(cls: type) -> bool:
+    return cls.__module__.startswith(("ray.rllib.", "self_supervised_loss."))
 
 
 def _can_act(module: Any) -> bool:
     names = ("_forward", "_forward_inference", "_forward_exploration")
     return any(getattr(type(module), name) is not getattr(TorchRLModule, name) for name in names)
+
+
+def _check_space(module_id: ModuleID, spec: Any) -> None:
+    if spec.observation_space is None:
+        raise ValueError(
+            f"module {module_id!r} has no observation space, and RLlib has none for its ID. "
+            "Write RLModuleSpec(observation_space=..., action_space=...)."
+        )
+
+
+def _check_loss(loss: Any, module_id: ModuleID, module: Any) -> None:
+    if not isinstance(loss, torch.Tensor) or loss.dim() > 0:
+        raise TypeError(_not_scalar_message(loss, module_id, module))
+    if not loss.requires_grad and any(param.requires_grad for param in module.parameters()):
+        raise ValueError(_no_gradient_message(module_id, module))
+
+
+# Messages
+
+
+def _name(module_id: ModuleID, module: Any) -> str:
+    return f"module {module_id!r} ({type(module).__name__})"
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def _wrong_bases_message(cls: type[_AuxiliaryData]) -> str:
+    mix_in = next(parent for parent in cls.__mro__ if parent.__module__ == __name__)
+    bases = ", ".join(base.__name__ for base in cls.__bases__)
+    return (
+        f"{mix_in.__name__} must come before a subclass of {cls._rllib_class.__name__}, "
+        f"got class {cls.__name__}({bases}). Write class Learner(AuxiliaryModules, "
+        "PPOTorchLearner) or class Runner(AuxiliaryModulesOffline, OfflineEvaluationRunner)."
+    )
+
+
+def _only_policy_message(module_id: ModuleID, policies: list[ModuleID]) -> str:
+    if policies:
+        return (
+            f"module {module_id!r} could learn from several policies: {_quoted(sorted(policies))}. "
+            "Override data_for_module(module_id, batch) in the learner to return its data."
+        )
+    return (
+        f"module {module_id!r} has no policy to learn from. Give it another ID and "
+        "learner_only=True, and add a policy to the specs: DEFAULT_MODULE_ID: RLModuleSpec()."
+    )
+
+
+def _not_registered_message(module_id: ModuleID, module: Any) -> str:
+    return (
+        f"{_name(module_id, module)} does not implement the API in this process. "
+        f"{remedy_message(module)} "
+        "Do so in the file of the class, since a registration holds in one process."
+    )
+
+
+def _no_parameters_message(module_id: ModuleID, module: Any) -> str:
+    return (
+        f"{_name(module_id, module)} has no parameters. "
+        "Create its networks in setup(), and assign each to an attribute."
+    )
+
+
+def _no_optimizer_message(module_id: ModuleID, params: list[str]) -> str:
+    return (
+        f"parameters of module {module_id!r} have no optimizer: {', '.join(params)}. "
+        "Call super().configure_optimizers_for_module in the learner, or register one."
+    )
+
+
+def _several_optimizers_message(
+    module_id: ModuleID, optimizers: Iterable[tuple[ModuleID, str]]
+) -> str:
+    names = (f"{name} of {policy!r}" for policy, name in sorted(optimizers))
+    return (
+        f"module {module_id!r} shares parameters with several optimizers: {', '.join(names)}. "
+        "Share only parameters that one optimizer trains, such as a separate encoder."
+    )
+
+
+def _no_data_message(module_ids: list[ModuleID]) -> str:
+    return (
+        f"data_for_module returned no data for {_quoted(module_ids)} on at least one learner. "
+        "Several learners average their gradients, so each needs data. "
+        "Return the data of another policy, or train on one learner."
+    )
+
+
+def _missing_column_message(module_id: ModuleID, name: str, columns: dict[str, Any]) -> str:
+    message = f"the data of module {module_id!r} has no column {name!r}, only {_quoted(columns)}."
+    if "obs" not in columns:
+        return message + " data_for_module must return the columns of one module."
+    if name == "new_obs":
+        return message + " Add it with config.learners(learner_connector=add_next_obs)."
+    return message
+
+
+def _not_scalar_message(loss: Any, module_id: ModuleID, module: Any) -> str:
+    got = f"a tensor of shape {(*loss.shape,)}" if isinstance(loss, torch.Tensor) else repr(loss)
+    return (
+        f"the loss of {_name(module_id, module)} must be a tensor of shape (), got {got}. "
+        "Return a scalar from compute_self_supervised_loss, such as losses.mean()."
+    )
+
+
+def _no_gradient_message(module_id: ModuleID, module: Any) -> str:
+    return (
+        f"the loss of {_name(module_id, module)} has no gradient. Compute it from fwd_out, "
+        "without detach(), item() or torch.no_grad()."
+    )
+
+
+def _unused_parameters_message(module_id: ModuleID, names: list[str]) -> str:
+    return (
+        f"parameters of module {module_id!r} have no part in its loss, which several learners "
+        f"cannot train: {', '.join(names)}. Freeze them with requires_grad_(False)."
+    )

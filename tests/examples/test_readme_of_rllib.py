@@ -1,15 +1,33 @@
-"""The Python blocks of the README of RLlib run, one after the other, and print what is shown.
+"""The page of RLlib: each program runs when copied on its own, and the table is right."""
 
-They start Ray by themselves.
-"""
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from test_readme import RLLIB, run_blocks
+
+PAGE = (Path(__file__).parents[1] / "rllib/README.md").read_text()
+PROGRAMS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+ALGORITHMS = re.findall(r"^\| (\w+)[^|]* \| `(ray\.[\w.]+)` \|", PAGE, re.MULTILINE)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")
-# JAX warns when Ray starts a process.
-@pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning")
-def test_the_python_blocks_run_one_after_the_other(monkeypatch, tmp_path, capsys):
-    monkeypatch.chdir(tmp_path)
-    run_blocks(RLLIB, capsys)
+@pytest.mark.parametrize("program", PROGRAMS, ids=["RND", "shared encoder"])
+def test_each_program_runs_on_its_own(program, tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(program)
+    finished = subprocess.run([sys.executable, path], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.splitlines()[-1:] == re.findall(r"^print\(.*  # (.*)$", program, re.M)
+
+
+@pytest.mark.parametrize(("algorithm", "learner_class"), ALGORITHMS)
+def test_the_table_names_the_learner_class_of_each_algorithm(algorithm, learner_class):
+    module = importlib.import_module(f"ray.rllib.algorithms.{algorithm.lower()}")
+    default = getattr(module, f"{algorithm}Config")().get_default_learner_class()
+    assert learner_class == f"{default.__module__}.{default.__name__}"
+
+
+def test_the_table_lists_ten_algorithms():
+    assert len(ALGORITHMS) == 10

@@ -1,4 +1,4 @@
-"""The policy of `actor_critic.py` as a module of Ray RLlib's."""
+"""The policy of `actor_critic.py` as a module of Ray RLlib."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 
 
 class ActorCriticRLModule(TorchRLModule, ValueFunctionAPI, ActorCritic):
-    """RLlib's part is to act, and to compute the advantages. The loss is ActorCritic's own."""
+    """Adapts ActorCritic to RLlib, which acts with it and computes the advantages."""
 
     def setup(self) -> None:
         """Builds the networks."""
@@ -19,5 +19,5 @@ class ActorCriticRLModule(TorchRLModule, ValueFunctionAPI, ActorCritic):
         return ActorCritic.forward(self, batch)
 
     def compute_values(self, batch: dict[str, Any], embeddings: Any = None) -> torch.Tensor:
-        """Values observations, from which RLlib computes advantages and targets."""
+        """Returns the values of observations, from which RLlib computes advantages and targets."""
         return ActorCritic.forward(self, batch)["vf_preds"]

@@ -1,4 +1,4 @@
-"""The curiosity module of `icm.py` as a module of Ray RLlib's."""
+"""The Intrinsic Curiosity Module (`icm.py`) as a module of Ray RLlib."""
 
 from typing import Any
 
@@ -8,18 +8,13 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 
 
 class ICMRLModule(TorchRLModule, ICM):
-    """RLlib's part is to build the module from a spec, and to call its forward pass. The loss is
-    ICM's own."""
+    """Adapts ICM to RLlib, which builds it from a spec and calls `_forward_train`."""
 
     def setup(self) -> None:
-        """Builds the networks, with what the `model_config` says of them."""
-        # Picked by name, since RLlib adds settings for the policy to the model_config.
-        settings = {
-            k: v
-            for k, v in self.model_config.items()
-            if k in ("feature_size", "hidden_size", "beta")
-        }
+        """Builds the networks with the settings in `model_config`."""
+        names = ("feature_size", "hidden_size", "beta")  # RLlib adds settings of the policy
+        settings = {name: self.model_config[name] for name in names if name in self.model_config}
         ICM.__init__(self, self.observation_space.shape[0], int(self.action_space.n), **settings)
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, torch.Tensor]:
-        return ICM.forward(self, batch)
+        return ICM.forward(self, batch)  # self.forward would call this method again

@@ -1,4 +1,4 @@
-"""RLlib's learners by themselves, without Ray's processes, with tiny modules and random data."""
+"""RLlib's learners without Ray's processes, with tiny modules and random data."""
 
 import gymnasium as gym
 import torch
@@ -8,10 +8,13 @@ from ray.rllib.algorithms.iql import IQLConfig
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
+from ray.rllib.core.rl_module import MultiRLModule, MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+from torch import nn
 
+from self_supervised_loss import SelfSupervisedLossAPI
 from self_supervised_loss.rllib import AuxiliaryModules
 
 SAC_FAMILY = [SACConfig, TQCConfig, IQLConfig, CQLConfig]
@@ -21,8 +24,10 @@ SPACES = {
 }
 
 
-def auxiliary_spec(module_class=RNDRLModule):
-    return RLModuleSpec(module_class=module_class, model_config={}, learner_only=True, **SPACES)
+def auxiliary_spec(module_class=RNDRLModule, **model_config):
+    return RLModuleSpec(
+        module_class=module_class, model_config=model_config, learner_only=True, **SPACES
+    )
 
 
 def policy_spec(config, mix_in=None):
@@ -36,11 +41,20 @@ def policy_spec(config, mix_in=None):
     )
 
 
-def built(config, specs, mix_in=AuxiliaryModules, policies=(DEFAULT_MODULE_ID,)):
+def built(
+    config,
+    specs,
+    mix_in=AuxiliaryModules,
+    policies=(DEFAULT_MODULE_ID,),
+    multi_rl_module_class=MultiRLModule,
+):
     """Builds a learner of these modules and of RLlib's default policies."""
     learner_class = type("LearnerOfTest", (mix_in, config.get_default_learner_class()), {})
-    specs = dict.fromkeys(policies, policy_spec(config)) | specs
-    learner = learner_class(config=config, module_spec=MultiRLModuleSpec(rl_module_specs=specs))
+    specs = MultiRLModuleSpec(
+        multi_rl_module_class=multi_rl_module_class,
+        rl_module_specs={policy: policy_spec(config) for policy in policies} | specs,
+    )
+    learner = learner_class(config=config, module_spec=specs)
     learner.build()
     return learner
 
@@ -58,3 +72,52 @@ def transitions():
     columns = {name: torch.rand(8, size) for name, size in vectors.items()}
     columns |= {name: torch.ones(8) for name in numbers}
     return SampleBatch(columns | {"terminateds": torch.zeros(8, dtype=torch.bool)})
+
+
+class Decoder(TorchRLModule, SelfSupervisedLossAPI):
+    """Reconstructs observations from the features of encoders that it shares with policies."""
+
+    def setup(self):
+        self.head = nn.Linear(8, 3)
+
+    def _forward_train(self, batch, **kwargs):
+        encoded = [encoder({"obs": batch["obs"]})["encoder_out"] for encoder in self.encoders]
+        return {"reconstruction": self.head(sum(encoded))}
+
+    def compute_self_supervised_loss(self, *, batch, fwd_out, **kwargs):
+        return (fwd_out["reconstruction"] - batch["obs"]).square().mean()
+
+
+class SharedEncoders(MultiRLModule):
+    """Gives decoders the encoders of policies that their specs name."""
+
+    def setup(self):
+        super().setup()
+        for decoder in self.values():
+            if isinstance(decoder, Decoder):
+                decoder.encoders = nn.ModuleList(
+                    self[policy].get_submodule(path)
+                    for policy, path in decoder.model_config["encoders"]
+                )
+
+
+class ExpectsGradients(AuxiliaryModules):
+    """Keeps the gradients that the parameters of auxiliary modules should have."""
+
+    def compute_gradients(self, loss_per_module, **kwargs):
+        self.params = [
+            param
+            for module_id in self.module.keys() - self.config.policies
+            for param in self.module[module_id].unwrapped().parameters()
+            if param.requires_grad
+        ]
+        loss = sum(loss_per_module.values())
+        self.expected = [*torch.autograd.grad(loss, self.params, retain_graph=True)]
+        for gradient in self.expected if self.distributed else ():
+            gradient /= self.config.num_learners
+            torch.distributed.all_reduce(gradient)
+        return super().compute_gradients(loss_per_module, **kwargs)
+
+    def has_expected_gradients(self):
+        gradients = [param.grad for param in self.params]
+        return len(gradients) > 0 and all(map(torch.equal, gradients, self.expected))

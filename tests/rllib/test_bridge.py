@@ -1,4 +1,4 @@
-"""Our API and RLlib's of the same name are one, for the modules that both can see."""
+"""A module of our API implements RLlib's API of the same name, and the other way round."""
 
 import subprocess
 import sys
@@ -6,9 +6,7 @@ import textwrap
 
 import gymnasium as gym
 import pytest
-from modules.icm import ICM
 from modules.icm_rl_module import ICMRLModule
-from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
 from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI as RLlibAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.examples.rl_modules.classes.intrinsic_curiosity_model_rlm import (
@@ -36,9 +34,8 @@ class WithLoss:
         (ICMRLModule,),
     ],
 )
-def test_a_module_of_either_api_implements_both_with_the_bases_in_any_order(bases):
-    # Asked first, and so cached: register() would find an inheritance cycle in a class whose first
-    # base is our API.
+def test_a_module_implements_both_apis_whatever_the_order_of_its_bases(bases):
+    # The cached answer makes register() find a cycle in a class whose first base is our API.
     assert issubclass(RLlibAPI, SelfSupervisedLossAPI)
 
     Module = type(TorchRLModule)("Module", bases, {})
@@ -48,29 +45,13 @@ def test_a_module_of_either_api_implements_both_with_the_bases_in_any_order(base
 
 
 @pytest.mark.parametrize("api", [RLlibAPI, SelfSupervisedLossAPI])
-def test_a_class_registered_with_one_api_implements_both_even_if_registered_late(api):
-    class Registered(WithLoss, TorchRLModule):
-        pass
+def test_a_class_registered_late_with_one_api_implements_both(api):
+    class Registered(WithLoss, TorchRLModule): ...
 
     assert not issubclass(Registered, (RLlibAPI, SelfSupervisedLossAPI))
     assert api.register(Registered) is Registered
     assert issubclass(Registered, RLlibAPI)
     assert issubclass(Registered, SelfSupervisedLossAPI)
-
-
-def test_all_other_classes_are_left_alone():
-    class Parent(SelfSupervisedLossAPI):
-        pass
-
-    class Child(WithLoss, Parent, TorchRLModule):
-        pass
-
-    assert issubclass(Child, RLlibAPI)
-    assert not issubclass(DefaultPPOTorchRLModule, (RLlibAPI, SelfSupervisedLossAPI))
-    assert not issubclass(ICM, RLlibAPI)  # which is no RLModule
-    assert not issubclass(Parent, RLlibAPI)
-    assert not issubclass(RLlibAPI, (Parent, Child))
-    assert not issubclass(IntrinsicCuriosityModel, (Parent, Child))
 
 
 def test_keywords_of_a_class_statement_reach_the_other_bases():
@@ -79,13 +60,12 @@ def test_keywords_of_a_class_statement_reach_the_other_bases():
             super().__init_subclass__(**kwargs)
             cls.name = name
 
-    class Module(SelfSupervisedLossAPI, Named, name="icm"):
-        pass
+    class Module(SelfSupervisedLossAPI, Named, name="icm"): ...
 
     assert Module.name == "icm"
 
 
-def test_a_misspelled_method_stops_the_module_from_being_built():
+def test_a_module_with_a_misspelled_method_cannot_be_built():
     class Misspelled(TorchRLModule, SelfSupervisedLossAPI):
         def compute_selfsupervised_loss(self, **kwargs): ...
 
@@ -99,7 +79,7 @@ def test_a_misspelled_method_stops_the_module_from_being_built():
         )
 
 
-# In a process that imports one after the other
+# In processes that import RLlib and our package in turn
 
 DEFINE_BASE = """
     from self_supervised_loss import SelfSupervisedLossAPI
@@ -133,7 +113,7 @@ def run(*parts, stdin=b""):
     ).stdout
 
 
-def test_our_package_may_be_imported_first_and_a_class_of_main_be_sent():
+def test_our_package_may_be_imported_before_rllib():
     imported_halfway = """
         import sys
         import types
@@ -142,6 +122,7 @@ def test_our_package_may_be_imported_first_and_a_class_of_main_be_sent():
         sys.modules[name] = types.ModuleType(name)
     """
     imported_wholly = "del sys.modules[name]"
+    # A class of the main program is sent by value.
     send = """
         from ray import cloudpickle
 
@@ -161,7 +142,7 @@ def test_our_package_may_be_imported_first_and_a_class_of_main_be_sent():
     run(receive, stdin=sent)
 
 
-def test_rllibs_module_may_be_imported_first_and_without_its_apis():
+def test_rllibs_modules_may_be_imported_first_without_their_apis():
     import_module = "import sys; from ray.rllib.core.rl_module.rl_module import RLModule"
     not_yet = "assert 'ray.rllib.core.rl_module.apis' not in sys.modules"
     check_before_the_rest = """
@@ -173,15 +154,8 @@ def test_rllibs_module_may_be_imported_first_and_without_its_apis():
         assert issubclass(Direct, RLlibAPI)
         assert not issubclass(RLModule, RLlibAPI)
     """
-    run(
-        import_module,
-        not_yet,
-        DEFINE_BASE,
-        not_yet,
-        check_before_the_rest,
-        CHECK_WITH_RLLIB,
-    )
+    run(import_module, not_yet, DEFINE_BASE, not_yet, check_before_the_rest, CHECK_WITH_RLLIB)
 
 
-def test_ray_is_not_imported_for_a_class_that_has_nothing_to_do_with_it():
+def test_a_class_outside_rllib_does_not_import_ray():
     run(DEFINE_BASE, "import sys; assert 'ray' not in sys.modules")

@@ -1,4 +1,4 @@
-"""One module, whose loss method RLlib and our learner call: the same bits."""
+"""A module has the same losses, gradients and logs under RLlib and our learner, bit by bit."""
 
 import gymnasium as gym
 import numpy as np
@@ -41,14 +41,14 @@ def offline_runner(**arguments):
 
 
 def with_overrides(config):
-    """Weighs the forward loss of RLlib's own module, in one of two modules differently."""
+    """Weighs the forward loss of RLlib's module, differently in one of two modules."""
     config.learners(learner_config_dict={"forward_loss_weight": 0.2})
     overrides = type(config).overrides(learner_config_dict={"forward_loss_weight": 0.9})
     return config.rl_module(algorithm_config_overrides_per_module={"icm_with_overrides": overrides})
 
 
 def outcome(caller, fwd_out, batch, **kwargs):
-    """Returns all that a caller gets: the losses, their gradients, and what was logged."""
+    """Returns the losses, their gradients, and the logged values."""
     losses = caller.compute_losses(fwd_out=fwd_out, batch=batch, **kwargs)
     params = [param for module_id in MODULE_IDS for param in caller.module[module_id].parameters()]
     gradients = torch.autograd.grad(sum(losses.values()), params, retain_graph=True)
@@ -65,11 +65,7 @@ def outcome(caller, fwd_out, batch, **kwargs):
     [
         (ppo_learner, IntrinsicCuriosityModel, {}),
         (ppo_learner, ICMRLModule, {}),
-        (
-            meta_learner,
-            ICMRLModule,
-            {"others_loss_per_module": [{"icm": torch.tensor(1.0)}]},
-        ),
+        (meta_learner, ICMRLModule, {"others_loss_per_module": [{"icm": torch.tensor(1.0)}]}),
         (offline_runner, ICMRLModule, {}),
     ],
     ids=["PPO, RLlib's own module", "PPO", "meta learner", "offline evaluation"],

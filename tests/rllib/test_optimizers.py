@@ -1,34 +1,151 @@
-"""Two optimizers on one module, which returns the sum of two terms: each gets the gradient of its
-own."""
+"""Each parameter belongs to one optimizer, and its gradient is the sum over all losses."""
 
+import pytest
 import torch
+from ray.rllib.algorithms.cql import CQLConfig
+from ray.rllib.algorithms.iql import IQLConfig
 from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.algorithms.sac import SACConfig
+from ray.rllib.algorithms.tqc import TQCConfig
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module import MultiRLModule
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import nn
 
-from rllib.learners import auxiliary_spec, built
+from rllib.learners import (
+    SAC_FAMILY,
+    Decoder,
+    ExpectsGradients,
+    SharedEncoders,
+    auxiliary_spec,
+    built,
+    update,
+)
 from self_supervised_loss import SelfSupervisedLossAPI
 from self_supervised_loss.rllib import AuxiliaryModules
 
+pytestmark = pytest.mark.filterwarnings("ignore:Using a target size:UserWarning")  # RLlib's TQC
 
-class TwoTerms(TorchRLModule, SelfSupervisedLossAPI[torch.Tensor]):
-    """Has an encoder and a head, each trained by a term and an optimizer of its own."""
+ENCODERS = [
+    (PPOConfig, "encoder.encoder", "default_optimizer"),
+    (SACConfig, "pi_encoder", "policy"),
+    (SACConfig, "qf_encoder.base_encoders.obs", "qf"),
+    (TQCConfig, "pi_encoder", "policy"),
+    (IQLConfig, "vf_encoder", "value"),
+    (CQLConfig, "pi_encoder", "policy"),
+]
 
+
+def decoder_spec(*paths):
+    return auxiliary_spec(Decoder, encoders=[(DEFAULT_MODULE_ID, path) for path in paths])
+
+
+def optimizers_of(learner, module):
+    """Returns the names of the optimizers that have parameters of a module."""
+    params = {*module.parameters()}
+    return [
+        f"{name} of {module_id}"
+        for module_id in learner.module.keys()
+        for name, optimizer in learner.get_optimizers_for_module(module_id)
+        if params & {*optimizer.param_groups[0]["params"]}
+    ]
+
+
+@pytest.mark.parametrize(("config_class", "path", "optimizer"), ENCODERS)
+def test_a_shared_encoder_is_trained_once_on_all_losses(config_class, path, optimizer):
+    specs = {"decoder": decoder_spec(path), "other_decoder": decoder_spec(path)}
+    learner = built(config_class(), specs, ExpectsGradients, multi_rl_module_class=SharedEncoders)
+    for _ in range(2):  # gradients do not add up over updates
+        update(learner)
+        assert learner.has_expected_gradients()
+    decoder = learner.module["decoder"]
+    assert optimizers_of(learner, decoder.encoders) == [f"{optimizer} of {DEFAULT_MODULE_ID}"]
+    assert optimizers_of(learner, decoder.head) == ["default_optimizer of decoder"]
+
+
+class SharedPredictor(MultiRLModule):
+    def setup(self):
+        super().setup()
+        self["b"].predictor_net = self["a"].predictor_net
+
+
+@pytest.mark.parametrize("config_class", [PPOConfig, SACConfig])
+def test_parameters_shared_by_auxiliary_modules_belong_to_the_first(config_class):
+    specs = {"b": auxiliary_spec(), "a": auxiliary_spec()}
+    learner = built(config_class(), specs, ExpectsGradients, multi_rl_module_class=SharedPredictor)
+    update(learner)
+    assert learner.has_expected_gradients()
+    predictor = learner.module["b"].predictor_net
+    assert optimizers_of(learner, predictor) == ["default_optimizer of a"]
+
+
+@pytest.mark.parametrize(
+    ("config_class", "encoders"),
+    [
+        (SACConfig, [("p0", "pi_encoder"), ("p0", "qf_encoder.base_encoders.obs")]),
+        (PPOConfig, [("p0", "encoder.encoder")]),
+    ],
+)
+def test_parameters_of_several_optimizers_cannot_be_shared(config_class, encoders):
+    class OneEncoderForBothPolicies(SharedEncoders):
+        def setup(self):
+            super().setup()
+            if config_class is PPOConfig:
+                self["p1"].encoder = self["p0"].encoder
+
+    class LearnsFromFirst(AuxiliaryModules):
+        def data_for_module(self, module_id, batch):
+            return batch["p0"]
+
+    specs = {"decoder": auxiliary_spec(Decoder, encoders=encoders)}
+    modules = OneEncoderForBothPolicies
+    with pytest.raises(ValueError, match=r"'decoder' shares .* of 'p0', \w+ of 'p[01]'\. Share"):
+        built(config_class(), specs, LearnsFromFirst, ("p0", "p1"), multi_rl_module_class=modules)
+
+
+@pytest.mark.parametrize("config_class", [PPOConfig, SACConfig])
+def test_a_frozen_policy_keeps_all_parameters_that_it_does_not_share(config_class):
+    path = "encoder.encoder" if config_class is PPOConfig else "pi_encoder"
+    specs = {"decoder": decoder_spec(path)}
+    learner = built(config_class(), specs, multi_rl_module_class=SharedEncoders)
+    update(learner)
+    learner.config.multi_agent(policies_to_train=[])
+    named = learner.module[DEFAULT_MODULE_ID].named_parameters()
+    policy = {name: param for name, param in named if param.requires_grad}
+    before = {name: param.detach().clone() for name, param in policy.items()}
+    update(learner)
+    changed = {name for name in policy if not torch.equal(policy[name], before[name])}
+    assert changed == {name for name in policy if name.startswith(path)} > set()
+
+
+# The optimizers of auxiliary modules
+
+
+@pytest.mark.parametrize("config_class", SAC_FAMILY)
+def test_the_learning_rate_is_lr_or_otherwise_critic_lr(config_class):
+    config = config_class().training(lr=None, critic_lr=0.01)
+    config.rl_module(algorithm_config_overrides_per_module={"fast": config_class.overrides(lr=0.1)})
+    learner = built(config, {"rnd": auxiliary_spec(), "fast": auxiliary_spec()})
+    for module_id, lr in (("rnd", 0.01), ("fast", 0.1)):
+        assert learner.get_optimizer(module_id).param_groups[0]["lr"] == lr
+    assert learner.config.lr is None
+
+
+class TwoTerms(TorchRLModule, SelfSupervisedLossAPI):
     def setup(self):
         self.encoder, self.head = nn.Linear(3, 2), nn.Linear(2, 1)
 
     def _forward_train(self, batch, **kwargs):
         features = self.encoder(batch["obs"])
-        prediction = self.head(features.detach())
-        return {"encoder": features.square().mean(), "head": (prediction - 1).square().mean()}
+        return {"encoder": features, "head": self.head(features.detach()) - 1}
 
     def compute_self_supervised_loss(self, *, fwd_out, **kwargs):
-        return fwd_out["encoder"] + fwd_out["head"]
+        return fwd_out["encoder"].square().mean() + fwd_out["head"].square().mean()
 
 
-class WithTwoOptimizers(AuxiliaryModules):
+class OneOptimizerPerNetwork(ExpectsGradients):
     def configure_optimizers_for_module(self, module_id, config=None):
-        if module_id != "two_terms":
+        if module_id == DEFAULT_MODULE_ID:
             super().configure_optimizers_for_module(module_id=module_id, config=config)
             return
         for name in ("encoder", "head"):
@@ -36,25 +153,43 @@ class WithTwoOptimizers(AuxiliaryModules):
             self.register_optimizer(
                 module_id=module_id,
                 optimizer_name=name,
-                optimizer=torch.optim.SGD(params, lr=1.0),
+                optimizer=torch.optim.SGD(params),
                 params=params,
                 lr_or_lr_schedule=1.0,
             )
 
 
-def test_each_of_two_optimizers_gets_the_gradient_of_its_own_term():
-    torch.manual_seed(0)
-    learner = built(PPOConfig(), {"two_terms": auxiliary_spec(TwoTerms)}, WithTwoOptimizers)
-    module, batch = learner.module["two_terms"], {"obs": torch.randn(16, 3)}
-    fwd_out = module.forward_train(batch)
-    expected = {}
-    for name in ("encoder", "head"):
-        params = [*getattr(module, name).parameters()]
-        gradients = torch.autograd.grad(fwd_out[name], params, retain_graph=True)
-        expected[name] = [param - grad for param, grad in zip(params, gradients, strict=True)]
+def test_each_of_two_optimizers_gets_the_gradient_of_its_term():
+    learner = built(PPOConfig(), {"two": auxiliary_spec(TwoTerms)}, OneOptimizerPerNetwork)
+    before = [param.clone() for param in learner.module["two"].parameters()]
+    update(learner)
+    after = [*learner.module["two"].parameters()]
+    steps = zip(before, learner.expected, after, strict=True)
+    assert all(torch.equal(old - gradient, new) for old, gradient, new in steps)
 
-    losses = learner.compute_losses(fwd_out={"two_terms": fwd_out}, batch={"two_terms": batch})
-    learner.apply_gradients(learner.postprocess_gradients(learner.compute_gradients(losses)))
 
-    assert all(map(torch.equal, module.encoder.parameters(), expected["encoder"]))
-    assert all(map(torch.equal, module.head.parameters(), expected["head"]))
+class OfPoliciesOnly:
+    def configure_optimizers_for_module(self, module_id, config=None):
+        if module_id == DEFAULT_MODULE_ID:
+            super().configure_optimizers_for_module(module_id=module_id, config=config)
+
+
+class ConfiguresNone(OfPoliciesOnly, AuxiliaryModules): ...
+
+
+class AfterTheMixIn(AuxiliaryModules, OfPoliciesOnly): ...
+
+
+@pytest.mark.parametrize("is_added", [False, True])
+def test_a_module_without_an_optimizer_is_rejected(is_added):
+    specs = {"rnd": auxiliary_spec()}
+    with pytest.raises(
+        ValueError, match=r"'rnd' have no optimizer: predictor_net\.0\.w.*super\(\)"
+    ):
+        learner = built(PPOConfig(), {} if is_added else specs, ConfiguresNone)
+        learner.add_module(module_id="rnd", module_spec=specs["rnd"])
+
+
+def test_a_class_after_the_mix_in_may_configure_policies_only():
+    learner = built(PPOConfig(), {"rnd": auxiliary_spec()}, AfterTheMixIn)
+    assert learner.get_optimizer("rnd").param_groups[0]["params"]

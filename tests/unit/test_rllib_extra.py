@@ -1,19 +1,27 @@
-"""`self_supervised_loss.rllib` without Ray names the extra."""
+"""`self_supervised_loss.rllib` without RLlib, or with an old version of Ray."""
 
 import importlib
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 
-def test_an_import_without_ray_says_what_is_wrong_and_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray.rllib.connectors.connector_v2", None)
+@pytest.mark.parametrize(
+    ("ray", "reason"),
+    [
+        (None, "import of ray halted; None in sys.modules"),
+        (SimpleNamespace(__version__="2.52.1"), "this is Ray 2.52.1"),
+    ],
+)
+def test_importing_the_mix_ins_without_a_recent_ray_names_the_remedy(ray, reason, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.delitem(sys.modules, "self_supervised_loss.rllib", raising=False)
 
     with pytest.raises(ImportError) as raised:
         importlib.import_module("self_supervised_loss.rllib")
 
-    what_is_wrong, remedy = str(raised.value).split(". Write: ")
-    wrong = "import of ray.rllib.connectors.connector_v2 halted; None in sys.modules"
-    assert what_is_wrong == f"self_supervised_loss.rllib needs Ray RLlib, but {wrong}"
-    assert remedy == "pip install 'self-supervised-loss[rllib]'"
+    assert str(raised.value) == (
+        "self_supervised_loss.rllib requires RLlib from Ray 2.53 or later, "
+        f"but {reason}. Write: pip install 'ray[rllib]>=2.53'"
+    )

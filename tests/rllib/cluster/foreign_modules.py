@@ -1,5 +1,4 @@
-"""Modules that have a loss but do not implement the API, as if they came from somebody else's
-package."""
+"""Modules that have a loss but do not implement the API, like modules of another package."""
 
 import torch
 from ray.rllib.core.rl_module.torch import TorchRLModule
@@ -20,7 +19,7 @@ class Autoencoder(TorchRLModule):
 
 
 class RegisteredHere(Autoencoder):
-    """Registered in its own file, which every process runs that imports the class."""
+    """Registered in its file, which runs in every process that imports the class."""
 
 
 SelfSupervisedLossAPI.register(RegisteredHere)

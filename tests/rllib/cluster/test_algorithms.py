@@ -1,4 +1,4 @@
-"""In each of RLlib's algorithms, auxiliary modules learn as they would with our `Learner`."""
+"""In each of RLlib's algorithms, auxiliary modules learn as they do with our `Learner`."""
 
 import math
 
@@ -7,8 +7,9 @@ import pytest
 import torch
 from modules.rnd_rl_module import RNDRLModule
 from ray import tune
+from ray.rllib.algorithms.appo import APPOConfig
 from ray.rllib.algorithms.bc import BCConfig
-from ray.rllib.algorithms.dqn import DQNConfig
+from ray.rllib.algorithms.impala import IMPALAConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.offline.offline_evaluation_runner import OfflineEvaluationRunner
@@ -17,16 +18,17 @@ from rllib.cluster.training import (
     OFFLINE,
     ONLINE,
     WARNINGS_OF_RAY,
+    changed,
+    equal_weights,
     running,
     tiny_config,
     train_until_logged,
-    weights_on_learners,
 )
 from rllib.learners import SAC_FAMILY
 from self_supervised_loss import Learner
 from self_supervised_loss.rllib import AuxiliaryModules, AuxiliaryModulesOffline, add_next_obs
 
-WITH_NEXT_OBS = [DQNConfig, *SAC_FAMILY]
+WITHOUT_NEXT_OBS = [PPOConfig, APPOConfig, IMPALAConfig]
 AUXILIARY = ("rnd", "other_rnd")
 
 pytestmark = [
@@ -38,7 +40,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def recorded(cluster, tmp_path_factory):
-    """Whole episodes, recorded by RLlib with `msgpack-numpy`, of policies that learnt nothing."""
+    """Whole episodes of untrained policies, recorded by RLlib with `msgpack-numpy`."""
     directory = tmp_path_factory.mktemp("recorded")
     for env in ("CartPole-v1", "Pendulum-v1"):
         config = PPOConfig().environment(env).env_runners(num_env_runners=0)
@@ -55,7 +57,7 @@ def compared_config(config_class, recorded):
     learner_class = config.get_default_learner_class()
     config.learners(
         learner_class=type("ComparedLearner", (Compared, AuxiliaryModules, learner_class), {}),
-        learner_connector=None if config_class in WITH_NEXT_OBS else add_next_obs,
+        learner_connector=add_next_obs if config_class in WITHOUT_NEXT_OBS else None,
     )
     env = "Pendulum-v1" if config_class in SAC_FAMILY else "CartPole-v1"
     config.environment(env)
@@ -83,7 +85,7 @@ def losses_of_ours(rllib, batch):
 
 
 class Compared:
-    """Mixed into a learner of RLlib's: compares each minibatch with our `Learner`, bit by bit."""
+    """Mixed into a learner of RLlib: compares each minibatch with our `Learner`, bit by bit."""
 
     def compute_losses(self, *, fwd_out, batch):
         losses = super().compute_losses(fwd_out=fwd_out, batch=batch)
@@ -105,10 +107,8 @@ class Compared:
                 ours = ours / self.config.num_learners
                 torch.distributed.all_reduce(ours)
             self.num_different += not torch.equal(gradients[self.get_param_ref(param)], ours)
-        # Logged and not raised: IMPALA's algorithm would wait for a learner thread that has failed.
-        self.metrics.log_dict(
-            {"num_compared": 1, "num_different": self.num_different}, key="rnd", reduce="sum"
-        )
+        counts = {"num_compared": 1, "num_different": self.num_different}
+        self.metrics.log_dict(counts, key="rnd", reduce="sum")
         return gradients
 
 
@@ -116,23 +116,13 @@ class Compared:
 def test_auxiliary_modules_learn_and_learners_stay_equal(config_class, recorded):
     config = compared_config(config_class, recorded).learners(num_learners=2)
     with running(config.build_algo()) as algorithm:
-        before = equal_weights(algorithm)
+        before = equal_weights(algorithm, *AUXILIARY)
         learnt = train_until_logged(algorithm, "rnd", "num_compared")
-        after = equal_weights(algorithm)
+        after = equal_weights(algorithm, *AUXILIARY)
 
     assert learnt["num_compared"] > learnt["num_different"] == 0
     assert math.isfinite(learnt["total_loss"])
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed == {name for name in before if ".predictor_net." in name}
-    assert before.keys() - changed == {name for name in before if ".target_net." in name} > set()
-
-
-def equal_weights(algorithm):
-    """Returns the weights of the auxiliary modules, as soon as all learners have the same."""
-    while True:
-        weights, other = weights_on_learners(algorithm, *AUXILIARY)
-        if all(torch.equal(other[name], weights[name]) for name in weights):
-            return weights
+    assert changed(before, after) == {name for name in before if ".predictor_net." in name} > set()
 
 
 class ComparedRunner(AuxiliaryModulesOffline, OfflineEvaluationRunner):
@@ -144,7 +134,7 @@ class ComparedRunner(AuxiliaryModulesOffline, OfflineEvaluationRunner):
         return losses
 
 
-def test_offline_evaluation_evaluates_the_modules_too(recorded):
+def test_offline_evaluation_evaluates_auxiliary_modules(recorded):
     config = compared_config(BCConfig, recorded).evaluation(
         offline_evaluation_interval=1,
         offline_eval_batch_size_per_runner=32,
@@ -158,7 +148,7 @@ def test_offline_evaluation_evaluates_the_modules_too(recorded):
     assert "total_eval_loss" in evaluated[DEFAULT_MODULE_ID]
 
 
-def test_tune_trains_the_modules_too(recorded, tmp_path):
+def test_tune_trains_auxiliary_modules(recorded, tmp_path):
     config = compared_config(PPOConfig, recorded)
     run_config = tune.RunConfig(
         stop={"training_iteration": 1}, storage_path=str(tmp_path), verbose=0

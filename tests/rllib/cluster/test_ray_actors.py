@@ -1,5 +1,4 @@
-"""Data-parallel training by plain Ray actors, without RLlib: each computes the gradients of its
-share of the batch."""
+"""Data-parallel training with Ray actors instead of RLlib."""
 
 import pytest
 import ray
@@ -14,7 +13,7 @@ pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
 
 
 class GradientWorker(Learner[torch.Tensor]):
-    """Computes gradients, in an actor or without."""
+    """Computes the gradients of its share of the batch."""
 
     def __init__(self):
         super().__init__(module={"icm": ICM(4, 3).double()})
@@ -26,7 +25,7 @@ class GradientWorker(Learner[torch.Tensor]):
         return torch.autograd.grad(losses["icm"], [*icm.parameters()])
 
 
-def test_the_averaged_gradients_of_actors_are_those_of_the_whole_batch():
+def test_the_averaged_gradients_of_actors_equal_those_of_the_whole_batch():
     torch.manual_seed(0)
     local = GradientWorker()
     weights = local.module["icm"].state_dict()

@@ -1,4 +1,4 @@
-"""Learners compute gradients in one order, whatever the order of a set in their processes."""
+"""Two learners keep equal weights, and none waits for another that has no data."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 PROGRAM = Path(__file__).with_name("two_learners.py")
 
 
-def test_learners_with_different_hash_seeds_keep_the_same_weights(tmp_path):
+def test_two_learners_with_different_hash_seeds_agree(tmp_path):
     learners = [
         subprocess.Popen(
             [sys.executable, PROGRAM, tmp_path / "rendezvous", rank],

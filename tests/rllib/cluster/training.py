@@ -1,12 +1,14 @@
-"""What the tests that start Ray have in common."""
+"""Configurations, training and weights for the tests that start Ray."""
 
 import gc
 import os
 import sys
+import threading
 from contextlib import contextmanager
 
 import pytest
 import ray
+import torch
 from ray.rllib.algorithms.appo import APPOConfig
 from ray.rllib.algorithms.bc import BCConfig
 from ray.rllib.algorithms.cql import CQLConfig
@@ -23,7 +25,7 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 WARNINGS_OF_RAY = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
-    # JAX, once another test has imported it, warns whenever Ray starts a process.
+    # Once another test has imported JAX, it warns whenever Ray starts a process.
     pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning"),
     # RLlib registers each environment class under one name.
     pytest.mark.filterwarnings("ignore:.*Overriding environment:UserWarning"),
@@ -39,11 +41,25 @@ ONLINE = {
 OFFLINE = {BCConfig: {}, MARWILConfig: {}, IQLConfig: {}, CQLConfig: {"lr": None}}
 
 
+def end_process_if_a_thread_fails():
+    """Lets a learner die with the thread that trains, instead of waiting for it forever."""
+    print_error = threading.excepthook
+
+    def end_process(error):
+        print_error(error)
+        os._exit(1)
+
+    threading.excepthook = end_process
+
+
 @contextmanager
 def ray_cluster():
-    # Ray's workers are processes of their own. They find `modules` where this process does.
-    environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
-    ray.init(num_cpus=4, include_dashboard=False, runtime_env={"env_vars": environment})
+    # Ray's workers are separate processes. They find `modules` where this process does.
+    runtime_env = {
+        "env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)},
+        "worker_process_setup_hook": end_process_if_a_thread_fails,
+    }
+    ray.init(num_cpus=4, include_dashboard=False, runtime_env=runtime_env)
     try:
         yield
     finally:
@@ -71,8 +87,8 @@ def tiny_config(config_class, auxiliary_modules, policies=(DEFAULT_MODULE_ID,), 
     return (
         config_class()
         .env_runners(num_env_runners=0)
-        # IMPALA passes a learner over that has more requests in flight, and the others wait for its
-        # gradients for ever.
+        # IMPALA skips a learner with more requests in flight, and the others wait for its
+        # gradients forever.
         .learners(max_requests_in_flight_per_learner=1000)
         .training(**settings)
         .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
@@ -82,14 +98,15 @@ def tiny_config(config_class, auxiliary_modules, policies=(DEFAULT_MODULE_ID,), 
 
 
 def train_until_logged(algorithm, module_id, name):
-    """Returns what a module has logged, once this name is among it.
+    """Trains until a module has logged a name, which takes several calls if IMPALA trains.
 
-    Asynchronous algorithms take their time.
+    Returns everything that the module has logged.
     """
     while True:
         learnt = algorithm.train().get("learners", {}).get(module_id, {})
         if name in learnt:
             return learnt
+        on_learners(algorithm, lambda learner: None)  # fails if a learner has died
 
 
 def weights_on_learners(algorithm, *module_ids):
@@ -102,4 +119,30 @@ def weights_on_learners(algorithm, *module_ids):
             for name, param in learner.module[module_id].unwrapped().named_parameters()
         }
 
-    return [result.get() for result in algorithm.learner_group.foreach_learner(weights)]
+    return on_learners(algorithm, weights)
+
+
+def equal_weights(algorithm, *module_ids):
+    """Returns the weights of these modules once they are equal on two learners.
+
+    Asynchronous learners may still be training.
+    """
+    for _ in range(10_000):
+        weights, other = weights_on_learners(algorithm, *module_ids)
+        if all(torch.equal(weights[name], other[name]) for name in weights):
+            return weights
+    raise AssertionError("the learners have different weights")
+
+
+def changed(before, after):
+    """Returns the names of the weights that have changed."""
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def on_learners(algorithm, function):
+    """Returns what a function returns on each learner."""
+    results = [*algorithm.learner_group.foreach_learner(function)]
+    num_learners = max(1, algorithm.config.num_learners)
+    if len(results) < num_learners or not all(result.ok for result in results):
+        raise AssertionError("a learner has died: its error is in the log above")
+    return [result.get() for result in results]

@@ -1,4 +1,4 @@
-"""One of two learners of each algorithm with a critic: two policies, two auxiliary modules.
+"""One of two learners, without Ray's processes.
 
 python two_learners.py RENDEZVOUS_FILE RANK
 """
@@ -8,23 +8,37 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import pytest
 import torch
 from ray.rllib.algorithms.cql import CQLConfig
+from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.algorithms.sac import SACConfig
+from ray.rllib.algorithms.tqc import TQCConfig
+from ray.rllib.core import DEFAULT_MODULE_ID
 from torch import distributed
 
-from rllib.learners import SAC_FAMILY, auxiliary_spec, built, update
+from rllib.learners import (
+    SAC_FAMILY,
+    Decoder,
+    ExpectsGradients,
+    SharedEncoders,
+    auxiliary_spec,
+    built,
+    update,
+)
 from self_supervised_loss.rllib import AuxiliaryModules
 
 POLICIES = ("p0", "p1")
 
 
-class LearnsFromFirst(AuxiliaryModules):
-    def data_for_module(self, module_id, batch):
-        return batch["p0"]
+def train(learner, policies=(DEFAULT_MODULE_ID,)):
+    torch.manual_seed(distributed.get_rank())  # different data on each learner
+    for _ in range(3):
+        update(learner, policies)
 
 
 def differing(learner):
-    """Returns the IDs of the modules whose weights are not those of the other learner."""
+    """Returns the IDs of the modules whose weights differ between the learners."""
     differing = set()
     for module_id, module in learner.module.items():
         for param in module.parameters():
@@ -35,17 +49,56 @@ def differing(learner):
     return differing
 
 
+class LearnsFromFirst(AuxiliaryModules):
+    def data_for_module(self, module_id, batch):
+        return batch["p0"]
+
+
+def check_order_of_modules(config_class):
+    """All modules have the same size, so gradients of different modules could be averaged."""
+    config = config_class().learners(num_learners=2).debugging(seed=0)
+    config.multi_agent(policies={*POLICIES}, policy_mapping_fn=lambda *_, **__: "p0")
+    specs = {"rnd": auxiliary_spec(), "other_rnd": auxiliary_spec()}
+    learner = built(config, specs, LearnsFromFirst, POLICIES)
+    train(learner, POLICIES)
+    # RLlib's CQL reads the gradients of its policies before they have been averaged.
+    assert differing(learner) == ({*POLICIES} if config_class is CQLConfig else set())
+
+
+def check_shared_encoder(config_class, path):
+    spec = auxiliary_spec(Decoder, encoders=[(DEFAULT_MODULE_ID, path)])
+    specs = {"decoder": spec, "other_decoder": spec}
+    config = config_class().learners(num_learners=2).debugging(seed=0)
+    learner = built(config, specs, ExpectsGradients, multi_rl_module_class=SharedEncoders)
+    train(learner)
+    assert learner.has_expected_gradients()
+    assert differing(learner) == set()
+
+
+def check_absent_data(get_data):
+    """Only the first learner has no data, but both raise."""
+
+    class HasDataOnSecond(AuxiliaryModules):
+        def data_for_module(self, module_id, batch):
+            return batch[DEFAULT_MODULE_ID] if distributed.get_rank() else get_data(batch)
+
+    config = PPOConfig().learners(num_learners=2)
+    learner = built(config, {"rnd": auxiliary_spec()}, HasDataOnSecond)
+    with pytest.raises(ValueError, match="no data for 'rnd' on at least one learner"):
+        update(learner)
+
+
 if __name__ == "__main__":
     rendezvous, rank = sys.argv[1], int(sys.argv[2])
     distributed.init_process_group("gloo", f"file://{rendezvous}", rank=rank, world_size=2)
     for config_class in SAC_FAMILY:
-        config = config_class().learners(num_learners=2).debugging(seed=0)
-        config.multi_agent(policies={*POLICIES}, policy_mapping_fn=lambda *_, **__: "p0")
-        specs = {"rnd": auxiliary_spec(), "other_rnd": auxiliary_spec()}
-        learner = built(config, specs, LearnsFromFirst, POLICIES)
-        torch.manual_seed(rank)  # each learner has data of its own
-        for _ in range(3):
-            update(learner, POLICIES)
-        # RLlib's CQL reads the gradients of its policies before they have been averaged.
-        assert differing(learner) == ({*POLICIES} if config_class is CQLConfig else set())
+        check_order_of_modules(config_class)
+    for config_class, path in (
+        (PPOConfig, "encoder.encoder"),
+        (SACConfig, "pi_encoder"),
+        (TQCConfig, "pi_encoder"),
+    ):
+        check_shared_encoder(config_class, path)
+    check_absent_data(lambda batch: batch.get("absent"))
+    check_absent_data(lambda batch: batch["absent"])
     distributed.destroy_process_group()

@@ -1,18 +1,17 @@
-"""A latent world model in JAX: it learns to predict what CartPole looks like after an action.
+"""A latent world model in JAX that learns to predict the next observation of CartPole.
 
 A random policy collects transitions of Gymnasium's CartPole-v1. A Flax module
-(`tests/modules/latent_world_model.py`) learns on them with Optax, under `nnx.jit`. Then it predicts
-transitions that it has not seen.
+(`tests/modules/latent_world_model.py`) is trained on them with Optax, under `nnx.jit`, and
+evaluated on held-out transitions.
 
     python tests/examples/jax_world_model.py
 
 This example needs the extra jax: pip install -e '.[jax]'
 
-Where to look: `compute_loss` asks the module for its own loss through a `Learner`. What the module
-logs while it is traced leaves the compiled function beside the loss, as the auxiliary value of
-`value_and_grad`.
+Where to look: `compute_loss` computes the module's own loss through a `Learner`. Metrics that the
+module logs while it is traced are returned as well, as the auxiliary value of `value_and_grad`.
 
-Observations are standardised, so that errors have no unit.
+Observations are standardised, so errors have no unit.
 """
 
 import sys
@@ -45,7 +44,7 @@ Batch = dict[str, Any]
 
 
 def compute_loss(model: nnx.Module, batch: Batch) -> tuple[jax.Array, dict[str, Any]]:
-    """Returns the loss of the model, and what the model has logged."""
+    """Returns the loss of the model and the metrics that it logged."""
     learner = Learner[jax.Array](module={"world_model": model})
     losses = learner.compute_losses(
         fwd_out={"world_model": model(batch)}, batch={"world_model": batch}
@@ -64,7 +63,7 @@ def train_step(model: nnx.Module, optimizer: nnx.Optimizer, batch: Batch) -> dic
 
 
 def train(seed: int, num_steps: int) -> History:
-    """Trains a new model, and shows how well it predicts the held-out transitions."""
+    """Trains a new model and shows its error on held-out transitions."""
     transitions = collect_transitions(seed)
     held_out = {column: rows[-NUM_HELD_OUT:] for column, rows in transitions.items()}
     no_change_error = float(np.square(held_out["new_obs"] - held_out["obs"]).mean())
@@ -90,7 +89,7 @@ def train(seed: int, num_steps: int) -> History:
 
 
 def collect_transitions(seed: int) -> Batch:
-    """Lets a random policy act, and returns what happened in columns of `NUM_TRANSITIONS` rows."""
+    """Returns `NUM_TRANSITIONS` transitions of a random policy, by column."""
     env = gym.make("CartPole-v1")
     env.action_space.seed(seed)
     obs, _ = env.reset(seed=seed)
@@ -112,7 +111,7 @@ def collect_transitions(seed: int) -> Batch:
 
 
 def main() -> None:
-    """Trains, and prints a table."""
+    """Trains and prints a table."""
     options = make_parser(__doc__, num_seeds=3, num_steps=1000).parse_args()
     histories = [train(seed, options.steps) for seed in options.seeds]
 

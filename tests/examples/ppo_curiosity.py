@@ -1,20 +1,20 @@
-"""PPO with curiosity, in a training loop of its own.
+"""PPO with curiosity, in a hand-written training loop.
 
-The task is Gymnasium's FrozenLake, 8x8 and not slippery. The only reward lies at the goal, 14 steps
-away, and an episode ends after 16. Random walks get there in 3 of a million episodes, so plain PPO
-has nothing to learn from. With the Intrinsic Curiosity Module (`tests/modules/icm.py`) the agent is
-also rewarded for what it cannot predict yet, which leads it on to where it has not been.
+The task is Gymnasium's FrozenLake, 8x8 and not slippery. The only reward is at the goal, 14 steps
+away, and an episode ends after 16 steps. Random walks reach the goal in 3 of a million episodes, so
+plain PPO has nothing to learn from. The Intrinsic Curiosity Module (`tests/modules/icm.py`) also
+rewards the agent for transitions that the module cannot predict yet, which leads to new states.
 
     python tests/examples/ppo_curiosity.py
 
 This example needs the extra examples: pip install -e '.[examples]'
 
-The policy has no loss of its own: PPO's is in `PPOLearner`. The curiosity module brings its own.
-`train` gets both from one call of `compute_losses`. Without curiosity the module is left out, and
-all else is the same.
+`PPOLearner` has the policy's loss, and the curiosity module has its own. `train_on` gets both from
+one call of `compute_losses`. Runs without curiosity leave the module out; everything else is the
+same.
 
-The lines that end in `# curiosity` are what the module adds. Without them the program trains PPO
-alone, whose loss stays in `PPOLearner`.
+Only the module needs the lines that end in `# curiosity`. Without them the program trains PPO
+alone, with its loss in `PPOLearner`.
 """
 
 import math
@@ -44,7 +44,7 @@ except ModuleNotFoundError as error:
 
 @dataclass(frozen=True)
 class Config:
-    """What a run is configured with."""
+    """The configuration of a run."""
 
     num_envs: int = 16
     max_episode_steps: int = 16
@@ -53,14 +53,14 @@ class Config:
     num_epochs: int = 4
     num_minibatches: int = 4
     learning_rate: float = 4e-3
-    """At the start. It falls to zero in a straight line."""
+    """The initial learning rate. It falls linearly to zero."""
     gamma: float = 0.95
     gae_lambda: float = 0.95
     clip: float = 0.2
     vf_weight: float = 0.5
     entropy_weight: float = 0.005
     curiosity_weight: float = 0.1  # curiosity
-    """The weight of the intrinsic rewards beside those of the environment."""  # curiosity
+    """The weight of the intrinsic rewards."""  # curiosity
 
 
 class Policy(nn.Module):
@@ -72,8 +72,7 @@ class Policy(nn.Module):
             nn.Linear(obs_size, hidden_size), nn.Tanh(), nn.Linear(hidden_size, num_actions)
         )
         value_head = nn.Linear(hidden_size, 1)
-        # Else the random values of a new critic, and not rewards, are what the policy learns from
-        # at first.
+        # A new critic should predict zero: random values would mislead the policy at first.
         nn.init.zeros_(value_head.weight)
         nn.init.zeros_(value_head.bias)
         self.critic = nn.Sequential(nn.Linear(obs_size, hidden_size), nn.Tanh(), value_head)
@@ -88,7 +87,7 @@ class Policy(nn.Module):
 
 
 class PPOLearner(Learner[torch.Tensor, Config]):
-    """Computes PPO's loss for every module that brings none, which here is the policy."""
+    """Computes PPO's loss for every module without a loss method, here the policy."""
 
     def compute_loss_for_module(
         self,
@@ -116,7 +115,7 @@ class PPOLearner(Learner[torch.Tensor, Config]):
 
 
 def train(seed: int, num_steps: int, *, curiosity: bool = True) -> History:
-    """Trains a policy from scratch, and with curiosity the module that rewards it too."""
+    """Trains a policy from scratch and, with curiosity, the module that rewards it."""
     config = Config()
     torch.manual_seed(seed)
     envs = make_envs(config)
@@ -174,7 +173,7 @@ def train_on(
 
 
 def make_envs(config: Config) -> VectorEnv[Any, Any, Any]:
-    """Makes the environments. Where an episode ends, `step` also begins the next one."""
+    """Makes the environments. A step that ends an episode also starts the next one."""
     return gym.make_vec(
         "FrozenLake-v1",
         num_envs=config.num_envs,
@@ -193,12 +192,11 @@ def collect_rollout(
     config: Config,
     successes: deque[bool],
 ) -> tuple[Any, dict[str, torch.Tensor]]:
-    """Lets the policy act, from `obs` on, and notes of each episode that ends whether it ended at
-    the goal.
+    """Lets the policy act, starting from `obs`, and records which episodes ended at the goal.
 
     Returns:
-        The observations to go on from, and the rollout by column, tensors of shape
-        `(rollout_length, num_envs, ...)`.
+        The last observations, from which the next rollout starts, and the rollout by column:
+        tensors of shape `(rollout_length, num_envs, ...)`.
     """
     one_hot = torch.eye(gym.spaces.flatdim(envs.single_observation_space))
     steps: list[dict[str, torch.Tensor]] = []
@@ -210,8 +208,8 @@ def collect_rollout(
         next_obs, rewards, terminateds, truncateds, infos = envs.step(actions.numpy())
         dones = terminateds | truncateds
         successes.extend((rewards[dones] > 0).tolist())
-        # Where an episode ended, next_obs belongs to the next one. The array final_obs is one of
-        # objects.
+        # At the end of an episode, next_obs is the first observation of the next episode. The array
+        # final_obs contains objects.
         new_obs = (
             np.where(dones, infos["final_obs"], next_obs).astype(int) if dones.any() else next_obs
         )
@@ -239,11 +237,11 @@ def estimate_advantages(
 ) -> torch.Tensor:
     """Estimates advantages by GAE (Schulman et al., 2016), https://arxiv.org/abs/1506.02438.
 
-    All tensors are of shape `(length, num_envs)`. `new_vf_preds` are the critic's values of
+    All tensors have shape `(length, num_envs)`. `new_vf_preds` are the critic's values of
     `"new_obs"`.
     """
-    # An episode that was cut off is worth what its last observation is, one that ended is worth
-    # nothing more.
+    # A truncated episode continues with the value of its last observation, a terminated episode
+    # with zero.
     deltas = rewards + config.gamma * new_vf_preds * ~rollout["terminateds"] - rollout["vf_preds"]
     advantages = torch.zeros_like(deltas)
     later = torch.zeros_like(deltas[0])
@@ -254,9 +252,9 @@ def estimate_advantages(
 
 
 def main() -> None:
-    """Trains with and without curiosity, and prints a table."""
+    """Trains with and without curiosity and prints a table."""
     options = make_parser(__doc__, num_seeds=5, num_steps=60_000).parse_args()
-    # The networks are so small that more threads only wait for each other.
+    # The networks are too small to benefit from more threads.
     torch.set_num_threads(1)
     histories: dict[str, list[History]] = {"with curiosity": [], "without curiosity": []}
     for seed in options.seeds:

@@ -1,19 +1,18 @@
-"""PPO with curiosity on Ray RLlib: the module of `ppo_curiosity.py`, with RLlib as the learner.
+"""PPO with curiosity on Ray RLlib, with the module and the task of `ppo_curiosity.py`.
 
-The task is the same: FrozenLake, 8x8 and not slippery, with 16 steps to a goal that is 14 steps
-away. So is the curiosity module, `tests/modules/icm.py`, which knows nothing of RLlib.
-`tests/modules/icm_rl_module.py` mixes it with RLlib's module class in a few lines, and that is all
-that RLlib asks for. Everything below is RLlib's usual configuration of an algorithm. The learner
-class comes from RLlib's own example of curiosity: it adds the module's intrinsic rewards to those
-of the environment.
+The task is FrozenLake, 8x8 and not slippery, with 16 steps for a goal that is 14 steps away. The
+curiosity module, `tests/modules/icm.py`, does not import RLlib. `tests/modules/icm_rl_module.py`
+adapts it with a subclass of a few lines. The rest of this program is the usual configuration of an
+algorithm. Its learner class comes from RLlib's own curiosity example and adds the intrinsic rewards
+to the rewards of the environment.
 
     python tests/examples/rllib_curiosity.py
     python tests/examples/rllib_curiosity.py --num-learners 2 --plot curves.pdf
 
 This example needs the extra rllib: pip install -e '.[rllib]'
 
-With `--num-learners 2` two processes compute the losses, each on its half of every batch, and
-average the gradients.
+With `--num-learners 2`, two processes each compute the losses on half of every batch and average
+their gradients.
 """
 
 import argparse
@@ -48,24 +47,30 @@ MINIBATCH_SIZE = 256
 
 
 def main() -> None:
-    """Trains, and prints a table."""
+    """Trains and prints a table."""
     parser = make_parser(__doc__, num_seeds=1, num_steps=60_000)
     parser.add_argument(
-        "--num-learners", type=int, default=0, help="learner processes; 0 is in this process"
+        "--num-learners",
+        type=int,
+        default=0,
+        help="number of learner processes; 0 trains in this process",
     )
     parser.add_argument(
-        "--curiosity", type=float, default=1.0, help="weight of the intrinsic rewards; 0 is without"
+        "--curiosity",
+        type=float,
+        default=1.0,
+        help="weight of the intrinsic rewards; 0 ignores them",
     )
     options = parser.parse_args()
     register_env("frozen_lake", frozen_lake)
-    torch.set_num_threads(1)  # more would only wait for each other: the networks are small
+    torch.set_num_threads(1)  # the networks are too small to benefit from more
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
     ray.init(
         num_cpus=1 + options.num_learners,
         include_dashboard=False,
         logging_level=logging.ERROR,
         log_to_driver=False,
-        # The learners are processes of their own. They find `modules` where this program does.
+        # Learner processes must be able to import `modules` too.
         runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}},
     )
     try:
@@ -111,7 +116,7 @@ def ppo_config(options: argparse.Namespace, seed: int) -> PPOConfig:
             learner_class=PPOTorchLearnerWithCuriosity,
             learner_config_dict={
                 "intrinsic_reward_coeff": options.curiosity,
-                # RLlib's learner asks for it. Our module has its own, beta.
+                # RLlib's learner requires this key. Our module uses `beta` instead.
                 "forward_loss_weight": None,
             },
         )

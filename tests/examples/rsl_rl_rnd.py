@@ -1,26 +1,24 @@
 """Random Network Distillation in rsl_rl's PPO, with our module in place of rsl_rl's own.
 
-The task is a room of 10 by 10 cells. An agent moves by one cell at a time, along that of two axes
-for which its action is larger. The only reward lies in the opposite corner, 18 steps away, and an
-episode ends after 20. Random walks get there in 5 of a million episodes, so PPO alone has nothing
-to learn from. With Random Network Distillation (Burda et al., 2018,
-https://arxiv.org/abs/1810.12894) the agent is also rewarded for reaching what a network cannot
-predict yet.
+The task is a room of 10 by 10 cells. An agent moves one cell at a time, along the axis for which
+its action is larger. The only reward is in the opposite corner, 18 steps away, and an episode ends
+after 20 steps. Random walks reach it in 5 of a million episodes, so PPO alone has nothing to learn
+from. Random Network Distillation (Burda et al., 2018, https://arxiv.org/abs/1810.12894) also
+rewards the agent for reaching states that are new to a network.
 
     python tests/examples/rsl_rl_rnd.py
 
 This example needs the extra rsl-rl: pip install -e '.[rsl-rl]'
 
-Where to look: `RNDExtension` is all that stands between rsl_rl and the module
-(`tests/modules/rnd.py`), which knows nothing of rsl_rl. The PPO of rsl_rl asks its attribute `rnd`
-for intrinsic rewards and for a loss, so that one assignment replaces the class that it has for
-that, `RandomNetworkDistillation`. PPO goes on to train and save what is there. Without the
-assignment all else is the same.
+Where to look: `RNDExtension` connects rsl_rl to the module (`tests/modules/rnd.py`). rsl_rl's PPO
+takes intrinsic rewards and a loss from its attribute `rnd`, so one assignment replaces rsl_rl's own
+`RandomNetworkDistillation`. PPO then trains and saves the extension. Runs without RND leave out the
+assignment; everything else is the same.
 
-The module rewards what a step led to, and is trained on what steps started from, since this is what
-rsl_rl stores. Training on several GPUs would need the attributes `predictor` and `target` too. A
-recurrent policy would need a mask, which PPO does not hand on: it gives the module trajectories
-that are padded with zeros.
+The module rewards the observation that a step led to, and is trained on the observations that steps
+started from, since rsl_rl stores those. Training on several GPUs would also need the attributes
+`predictor` and `target`. A recurrent policy would need a mask, but PPO passes trajectories that are
+padded with zeros, without a mask.
 """
 
 import sys
@@ -53,13 +51,13 @@ GAMMA = 0.95
 
 
 class RNDExtension(Learner[torch.Tensor], nn.Module):
-    """What rsl_rl's PPO takes for its `RandomNetworkDistillation`.
+    """Replaces rsl_rl's `RandomNetworkDistillation`.
 
     Args:
-        rnd: The module, on the device of PPO.
-        obs_group: Which group of the observations the module is given.
-        weight: The weight of the intrinsic rewards beside those of the environment.
-        learning_rate: That of the module. The number of epochs and the size of a batch are PPO's.
+        rnd: The module, on the same device as PPO.
+        obs_group: The group of observations that the module is given.
+        weight: The weight of the intrinsic rewards.
+        learning_rate: The learning rate of the module. Epochs and batch size are PPO's.
     """
 
     def __init__(
@@ -81,15 +79,15 @@ class RNDExtension(Learner[torch.Tensor], nn.Module):
         )["rnd"]
 
     def update_normalization(self, obs: TensorDict) -> None:
-        """Does nothing. Observations are one-hot, and need no normalisation."""
+        """Does nothing, since one-hot observations need no normalisation."""
 
 
 class Room(VecEnv):
-    """A room with a reward in one corner, and many agents, each alone, that start in the opposite
-    one.
+    """Vectorised rooms with one agent each, which starts in one corner and is rewarded in the
+    opposite corner.
 
-    An observation is the cell, as a one-hot vector. An action is two numbers. A step against a wall
-    leads nowhere.
+    An observation is the agent's cell as a one-hot vector. An action is two numbers. Walls stop the
+    agent.
     """
 
     def __init__(self, num_envs: int) -> None:
@@ -126,7 +124,7 @@ class Room(VecEnv):
 
 
 def make_runner(*, with_rnd: bool) -> OnPolicyRunner:
-    """Makes PPO and its environments, with the settings of rsl_rl where nothing else is said."""
+    """Makes PPO and its environments, with rsl_rl's defaults for all other settings."""
     network = {"class_name": "MLPModel", "hidden_dims": [64], "activation": "tanh"}
     config = {
         "num_steps_per_env": STEPS_PER_ENV,
@@ -137,8 +135,7 @@ def make_runner(*, with_rnd: bool) -> OnPolicyRunner:
     }
     with redirect_stdout(None):  # rsl_rl prints the networks
         runner = OnPolicyRunner(Room(NUM_ENVS), config)
-    # Else the random values of a new critic, and not rewards, are what the policy learns from at
-    # first.
+    # A new critic should predict zero: random values would mislead the policy at first.
     for parameter in runner.alg.critic.mlp[-1].parameters():
         nn.init.zeros_(parameter)
     if with_rnd:
@@ -165,9 +162,9 @@ def train(seed: int, num_steps: int, *, with_rnd: bool = True) -> History:
 
 
 def main() -> None:
-    """Trains with and without RND, and prints a table."""
+    """Trains with and without RND and prints a table."""
     options = make_parser(__doc__, num_seeds=5, num_steps=50_000).parse_args()
-    # The networks are so small that more threads only wait for each other.
+    # The networks are too small to benefit from more threads.
     torch.set_num_threads(1)
     histories: dict[str, list[History]] = {"with RND": [], "without RND": []}
     for seed in options.seeds:

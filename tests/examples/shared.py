@@ -1,4 +1,4 @@
-"""What the examples share beside what they show: options, progress bars, tables and plots."""
+"""Options, progress bars, tables and plots, shared by the examples."""
 
 import argparse
 import os
@@ -7,19 +7,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import matplotlib
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-PLOT_FORMATS = (".svg", ".pdf", ".png")
+# An SVG contains text as text. Outlines of letters would double the size of the file.
+PLOT_SETTINGS = {"svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"]}
 
 History: TypeAlias = dict[str, list[float]]
-"""What a training has shown from start to end, in columns: `"steps"`, and each figure by name."""
+"""The figures shown during a training, by name, and the `"steps"` at which they were shown."""
 
 
 def make_parser(
     description: str | None, *, num_seeds: int, num_steps: int
 ) -> argparse.ArgumentParser:
-    """Makes a parser of `--seeds`, by default from 0 on, `--steps` and `--plot`."""
+    """Makes a parser of `--seeds`, `--steps` and `--plot`. The default seeds start at 0."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,16 +50,16 @@ def make_parser(
 
 def number_of_steps(text: str) -> int:
     if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"is at least 1, not {text}")
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
     return int(text)
 
 
 def plot_file(text: str) -> Path:
-    """Refuses before a training what could not be written after it."""
+    """Rejects a file that could not be written after the training."""
     path = Path(text)
-    if path.suffix.lower() not in PLOT_FORMATS:
+    if path.suffix.lower() not in (".svg", ".pdf", ".png"):
         raise argparse.ArgumentTypeError(
-            f"the name of a plot ends in one of {', '.join(PLOT_FORMATS)}, not {text!r}"
+            f"the file name must end in .svg, .pdf or .png, got {text!r}"
         )
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise argparse.ArgumentTypeError(f"cannot write {text!r}")
@@ -65,16 +67,16 @@ def plot_file(text: str) -> Path:
 
 
 class Progress:
-    """A progress bar that keeps what it has shown in `history`."""
+    """A progress bar that records the figures it shows in `history`."""
 
     def __init__(self, num_steps: int, description: str) -> None:
         self.history: History = defaultdict(list)
-        # The figures come before the bar, where they are never cut off.
+        # Figures after the bar would be cut off in a narrow terminal.
         bar_format = "{desc} {percentage:3.0f}%{postfix} |{bar}| {elapsed}<{remaining}"
         self._bar = tqdm(total=num_steps, desc=description, bar_format=bar_format)
 
     def show(self, steps: int, **figures: float) -> None:
-        """Shows figures after so many steps. The last step closes the bar."""
+        """Shows figures after a number of steps. The last step closes the bar."""
         for name, value in {"steps": steps, **figures}.items():
             self.history[name].append(value)
         self._bar.set_postfix(figures, refresh=False)
@@ -86,7 +88,7 @@ class Progress:
 def report_success(
     options: argparse.Namespace, histories: Mapping[str, Sequence[History]], *, title: str
 ) -> None:
-    """Reports the figure `"success"`. By label there is a history for each seed."""
+    """Reports the figure `"success"`. `histories` has one history per seed for each label."""
     report(
         options,
         next(iter(histories.values()))[0]["steps"],
@@ -107,7 +109,7 @@ def report(
     number_format: str,
     **axes: Any,
 ) -> None:
-    """Prints what each curve ends with, and saves a plot of the curves if one is asked for."""
+    """Prints the last value of each curve, and saves a plot of the curves if `--plot` is set."""
     rows = [
         [f"seed {seed}", *(format(curve[-1], number_format) for curve in curves_of_seed)]
         for seed, *curves_of_seed in zip(options.seeds, *curves.values(), strict=True)
@@ -118,7 +120,7 @@ def report(
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a table with its first column on the left and the others on the right."""
+    """Prints a table. The first column is aligned left and the others right."""
     lines = [header, *rows]
     first, *others = [max(map(len, column)) for column in zip(*lines, strict=True)]
     print()
@@ -129,8 +131,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def save_plot(
     path: Path, steps: Sequence[float], curves: Mapping[str, Sequence[Sequence[float]]], **axes: Any
 ) -> None:
-    """Saves learning curves. By label there is a curve for each seed, drawn as a thin line, and
-    their mean as a thick one."""
+    """Saves learning curves: for each label a thin line per seed and a thick line for the mean."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     plot = figure.add_subplot(**axes)
     for number, (label, per_seed) in enumerate(curves.items()):
@@ -147,4 +148,5 @@ def save_plot(
     )
     plot.xaxis.set_major_formatter("{x:,.0f}")
     plot.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=200)
+    with matplotlib.rc_context(PLOT_SETTINGS):
+        figure.savefig(path, dpi=200)

@@ -1,22 +1,21 @@
 """Random Network Distillation in Stable-Baselines3's PPO, as a callback.
 
-The task is that of `ppo_curiosity.py`, from which PPO alone learns nothing. With Random Network
-Distillation (Burda et al., 2018, https://arxiv.org/abs/1810.12894) the agent is also rewarded for
-reaching what a network cannot predict yet, which leads it on to where it has seldom been.
+PPO alone learns nothing on this task, which is the same as in `ppo_curiosity.py`. Random Network
+Distillation (Burda et al., 2018, https://arxiv.org/abs/1810.12894) also rewards the agent for
+reaching states that are new to a network.
 
     python tests/examples/stable_baselines3_rnd.py
 
 This example needs the extra sb3: pip install -e '.[sb3]'
 
-Where to look: `RNDCallback` goes to the `learn` of any PPO of SB3's whose observations are flat. It
-changes the rewards of each rollout before PPO learns from them, and trains the module
-(`tests/modules/rnd.py`) on the loss that the module brings. What the module logs goes to SB3's
-logger. Without RND the callback is left out, and all else is the same.
+Where to look: pass an `RNDCallback` to the `learn` method of SB3's PPO, for any environment with
+flat observations. The callback adds intrinsic rewards to each rollout before PPO learns from it,
+trains the module (`tests/modules/rnd.py`) on the module's own loss, and passes the module's metrics
+to SB3's logger. Runs without RND leave the callback out; everything else is the same.
 
-Like the paper, it divides the intrinsic rewards by the running standard deviation of their
-discounted sums. Unlike in the paper, one critic serves both kinds of rewards, since SB3's PPO has
-one. So the returns of both end with an episode. Observations are not normalised, since they are
-one-hot.
+As in the paper, intrinsic rewards are divided by the running standard deviation of their discounted
+sums. Unlike in the paper, one critic predicts both kinds of returns, so both end with the episode.
+Observations are one-hot and not normalised.
 """
 
 import sys
@@ -45,12 +44,12 @@ except ModuleNotFoundError as error:
 
 
 class RNDCallback(BaseCallback):
-    """Adds the intrinsic rewards of an RND module to what PPO learns from, and trains the module.
+    """Adds the intrinsic rewards of an RND module to each rollout and trains the module.
 
     Args:
-        rnd: The module, on the device of the model.
-        weight: The weight of the intrinsic rewards beside those of the environment.
-        learning_rate: That of the module. The number of epochs and the size of a batch are PPO's.
+        rnd: The module, on the same device as the model.
+        weight: The weight of the intrinsic rewards.
+        learning_rate: The learning rate of the module. Epochs and batch size are PPO's.
     """
 
     model: PPO
@@ -60,7 +59,7 @@ class RNDCallback(BaseCallback):
         self.weight = weight
         self.learner = Learner[torch.Tensor](module={"rnd": rnd})
         self.optimizer = torch.optim.Adam(rnd.parameters(), lr=learning_rate)
-        self.intrinsic_returns = np.zeros(())  # discounted sums, later one for each environment
+        self.intrinsic_returns = np.zeros(())  # discounted sums, later one per environment
         self.return_stats = RunningMeanStd()
 
     def _on_rollout_start(self) -> None:
@@ -68,7 +67,7 @@ class RNDCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         new_obs = self.locals["new_obs"].copy()
-        # Where an episode ended, new_obs is the first one of the next.
+        # At the end of an episode, new_obs is the first observation of the next episode.
         for env in self.locals["dones"].nonzero()[0]:
             new_obs[env] = self.locals["infos"][env]["terminal_observation"]
         self.new_obs.append(new_obs)
@@ -80,7 +79,7 @@ class RNDCallback(BaseCallback):
 
         intrinsic_rewards = self._normalised_rewards(new_obs)
         buffer.rewards += self.weight * intrinsic_rewards
-        # After the last step, "values" are those of the observations to go on from.
+        # After a rollout, "values" are the values of the observations that follow it.
         buffer.compute_returns_and_advantage(
             last_values=self.locals["values"], dones=self.locals["dones"]
         )
@@ -110,7 +109,7 @@ class RNDCallback(BaseCallback):
 
 
 class ProgressWriter(KVWriter):
-    """Shows in a progress bar some of what SB3's logger would print as tables."""
+    """Shows some of the metrics of SB3's logger in a progress bar."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -118,7 +117,7 @@ class ProgressWriter(KVWriter):
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
     ) -> None:
-        # The one reward, of 1, lies at the goal.
+        # The only reward is 1, at the goal.
         figures = {"success": key_values["rollout/ep_rew_mean"]}
         if "rnd/predictor_loss" in key_values:
             figures["predictor_loss"] = key_values["rnd/predictor_loss"]
@@ -126,8 +125,7 @@ class ProgressWriter(KVWriter):
 
 
 def make_model(seed: int) -> PPO:
-    """Makes PPO and its environments. The observations of FrozenLake, which are numbers, become
-    one-hot."""
+    """Makes PPO and its environments, with one-hot observations."""
     envs = make_vec_env(
         "FrozenLake-v1",
         n_envs=16,
@@ -146,15 +144,14 @@ def make_model(seed: int) -> PPO:
         seed=seed,
         device="cpu",
     )
-    # Else the random values of a new critic, and not rewards, are what the policy learns from at
-    # first.
+    # A new critic should predict zero: random values would mislead the policy at first.
     torch.nn.init.zeros_(model.policy.value_net.weight)
     return model
 
 
 def train(seed: int, num_steps: int, *, with_rnd: bool = True) -> History:
     """Trains PPO from scratch."""
-    model = make_model(seed)  # seeds torch too, and with it the weights of RND
+    model = make_model(seed)  # also seeds torch, and so the weights of RND
     callback = RNDCallback(RND(obs_size=model.observation_space.shape[0])) if with_rnd else None
     progress = Progress(num_steps, f"seed {seed} {'with' if with_rnd else 'without'} RND")
     model.set_logger(Logger(folder=None, output_formats=[ProgressWriter(progress)]))
@@ -164,9 +161,9 @@ def train(seed: int, num_steps: int, *, with_rnd: bool = True) -> History:
 
 
 def main() -> None:
-    """Trains with and without RND, and prints a table."""
+    """Trains with and without RND and prints a table."""
     options = make_parser(__doc__, num_seeds=5, num_steps=40_960).parse_args()
-    # The networks are so small that more threads only wait for each other.
+    # The networks are too small to benefit from more threads.
     torch.set_num_threads(1)
     histories: dict[str, list[History]] = {"with RND": [], "without RND": []}
     for seed in options.seeds:

@@ -1,3 +1,5 @@
+"""The plain PPO loop: results, rollouts and advantages."""
+
 import inspect
 import re
 import sys
@@ -17,7 +19,7 @@ from examples.ppo_curiosity import (
 )
 
 
-def test_the_program_solves_the_task_with_curiosity_only(capsys, monkeypatch):
+def test_the_program_solves_its_task_only_with_curiosity(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["ppo_curiosity.py", "--seeds", "0", "--steps", "40000"])
     main()
 
@@ -36,10 +38,10 @@ def test_without_the_marked_lines_the_program_trains_ppo_alone():
     assert "ICM" not in vars(plain)
 
 
-def test_a_rollout_holds_where_episodes_ended_and_goes_on_at_the_start():
+def test_a_rollout_records_where_episodes_end():
     envs = make_envs(Config())
     start, _ = envs.reset(seed=0)
-    ended: deque[bool] = deque()
+    ended = deque()
 
     _, rollout = collect_rollout(envs, start, Policy(64, 4), Config(), ended)
 
@@ -53,7 +55,7 @@ def test_a_rollout_holds_where_episodes_ended_and_goes_on_at_the_start():
     assert len(ended) == dones.sum()
 
 
-def test_only_an_episode_that_was_cut_off_is_worth_what_follows():
+def test_only_truncated_episodes_are_bootstrapped():
     rollout = {
         "vf_preds": torch.zeros(2, 3),
         "terminateds": torch.tensor([[False, True, False], [False, False, False]]),

@@ -1,4 +1,4 @@
-"""What PPO learns from and saves in the example on rsl_rl, and where its episodes end."""
+"""Rewards, checkpoints and the environment of the program for rsl_rl."""
 
 import pytest
 import torch
@@ -13,11 +13,11 @@ def runner():
 
 
 def vector(module):
-    """Returns all parameters, one after the other."""
+    """Returns all parameters as one vector."""
     return nn.utils.parameters_to_vector(module.parameters()).detach()
 
 
-def test_ppo_is_rewarded_for_what_the_module_cannot_predict_where_a_step_leads(runner):
+def test_intrinsic_rewards_are_scaled_prediction_errors_for_the_next_state(runner):
     ppo, env = runner.alg, runner.env
     ppo.rnd = RNDExtension(ppo.rnd.module["rnd"], "cell", weight=0.5)
     env.cells[:] = 9
@@ -36,7 +36,7 @@ def test_ppo_is_rewarded_for_what_the_module_cannot_predict_where_a_step_leads(r
     assert added.std(unbiased=False) == pytest.approx(0.5, rel=0.02)
 
 
-def test_a_checkpoint_holds_the_module_and_its_optimizer(runner, tmp_path):
+def test_a_checkpoint_contains_the_module_and_its_optimizer(runner, tmp_path):
     runner.learn(1)
     runner.save(f"{tmp_path}/model.pt")
     restored = make_runner(with_rnd=True)

@@ -1,4 +1,4 @@
-"""What PPO learns from in the example on Stable-Baselines3."""
+"""The rewards that PPO learns from in the program for Stable-Baselines3."""
 
 import copy
 
@@ -10,7 +10,7 @@ from modules.rnd import RND
 
 
 class Examined(RNDCallback):
-    """Keeps the first rollout, before and after the intrinsic rewards are added."""
+    """Records a rollout before and after the intrinsic rewards are added."""
 
     def _on_rollout_end(self):
         self.before = copy.deepcopy(self.model.rollout_buffer)
@@ -40,7 +40,7 @@ def test_each_reward_is_for_the_observation_that_the_action_led_to(rollout):
         assert (abs(of_tile(new_obs, 8) - of_tile(obs, 8)) <= 1).all()
 
 
-def test_the_rewards_are_the_errors_of_the_predictor_on_a_scale_of_their_own(rollout):
+def test_intrinsic_rewards_are_scaled_prediction_errors(rollout):
     added = rollout.after.rewards - rollout.before.rewards
     scale = added / rollout.errors["intrinsic_rewards"].numpy(force=True)
 

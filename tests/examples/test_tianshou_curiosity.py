@@ -1,4 +1,4 @@
-"""What PPO learns from in the example on Tianshou."""
+"""The rewards that PPO learns from in the program for Tianshou."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from tianshou.data import Collector, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv
 
 
-def test_the_policy_gets_intrinsic_rewards_and_the_buffer_stays_as_it_is():
+def test_intrinsic_rewards_do_not_change_the_buffer():
     algorithm = make_algorithm(1024, curiosity=True)
     buffer = VectorReplayBuffer(1024, 4)
     collector = Collector(algorithm.policy, DummyVectorEnv([frozen_lake] * 4), buffer)

@@ -7,25 +7,24 @@ import torch
 from torch import nn
 
 with warnings.catch_warnings():
-    # TorchRL defines classes that derive from one that it deprecates.
+    # TorchRL itself uses a class that it has deprecated.
     warnings.filterwarnings(
         "ignore", "Creating .* which inherits from WeightUpdaterBase", DeprecationWarning
     )
     from examples import torchrl_self_prediction as example
-    from tensordict import TensorDict
     from torchrl.objectives import ClipPPOLoss
     from torchrl.objectives.value import GAE
 
 
 @pytest.fixture
-def modules() -> nn.ModuleDict:
+def modules():
     torch.manual_seed(0)
     return example.make_modules()
 
 
 @pytest.fixture
-def batch(modules: nn.ModuleDict) -> TensorDict:
-    """What the policy did in a few episodes, before its encoder was changed."""
+def batch(modules):
+    """Returns a few episodes of the policy, whose encoder has changed since then."""
     policy = modules["policy"]
     with torch.no_grad():
         rollout = example.make_env(4, seed=0).rollout(
@@ -37,11 +36,11 @@ def batch(modules: nn.ModuleDict) -> TensorDict:
     return example.as_batch(rollout)
 
 
-def gradients(loss: torch.Tensor, module: nn.Module) -> list[torch.Tensor]:
+def gradients(loss, module):
     return list(torch.autograd.grad(loss, list(module.parameters()), retain_graph=True))
 
 
-def test_a_short_training_teaches_the_policy_and_the_representation() -> None:
+def test_a_short_training_improves_policy_and_representation():
     history = example.train(seed=3, num_steps=12 * example.STEPS_PER_ROLLOUT)
 
     assert history["average_return"][-1] > 3 * history["average_return"][0]
@@ -49,9 +48,7 @@ def test_a_short_training_teaches_the_policy_and_the_representation() -> None:
     assert history["latent_variance"][-1] > history["latent_variance"][0]
 
 
-def test_the_losses_are_those_of_torchrl_and_of_the_module(
-    modules: nn.ModuleDict, batch: TensorDict
-) -> None:
+def test_the_losses_equal_torchrls_and_the_modules_own(modules, batch):
     policy = modules["policy"]
     whole_ppo_loss = ClipPPOLoss(
         policy.get_policy_operator(), policy.get_value_operator(), normalize_advantage=True
@@ -73,7 +70,7 @@ def test_the_losses_are_those_of_torchrl_and_of_the_module(
     assert all(gradient.any() for gradient in gradients(losses["representation"], policy[0]))
 
 
-def test_a_transition_ends_where_the_episode_does() -> None:
+def test_the_last_transition_has_the_last_observation():
     torch.manual_seed(0)
     rollout = example.make_env(4, seed=0).rollout(64, break_when_any_done=False)
     transitions = example.as_batch(rollout)["representation"].reshape(rollout.shape)

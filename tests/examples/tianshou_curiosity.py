@@ -1,18 +1,16 @@
-"""PPO with curiosity on Tianshou 2: its PPO with our curiosity module, in place of Tianshou's own
-ICM.
+"""PPO with curiosity in Tianshou 2, with our curiosity module in place of Tianshou's own ICM.
 
-The task is that of `ppo_curiosity.py`, from which PPO alone learns nothing. With the Intrinsic
-Curiosity Module of Pathak et al. (2017), https://arxiv.org/abs/1705.05363, the agent is also
-rewarded for what it cannot predict yet.
+PPO alone learns nothing on this task, which is the same as in `ppo_curiosity.py`. The Intrinsic
+Curiosity Module of Pathak et al. (2017), https://arxiv.org/abs/1705.05363, also rewards the agent
+for transitions that the module cannot predict yet.
 
     python tests/examples/tianshou_curiosity.py
 
 This example needs the extra tianshou: pip install -e '.[tianshou]'
 
-Where to look: `PPOWithCuriosity` is all that stands between Tianshou and the module
-(`tests/modules/icm.py`), which knows nothing of Tianshou. It has about 30 lines. Tianshou's own
-wrapper of its ICM, `tianshou/algorithm/modelbased/icm.py` in version 2.0.1, has about 260 in all,
-and about 150 for on-policy algorithms such as PPO.
+Where to look: `PPOWithCuriosity` connects Tianshou to the module (`tests/modules/icm.py`) in about
+30 lines. Tianshou's wrapper for its ICM, `tianshou/algorithm/modelbased/icm.py` in version
+2.0.1, has about 260 lines, of which about 150 are for on-policy algorithms such as PPO.
 """
 
 import sys
@@ -56,11 +54,11 @@ ROLLOUT_STEPS = 1024
 
 
 class PPOWithCuriosity(PPO):
-    """PPO that also rewards what a module cannot predict yet, and that trains this module on the
-    module's own loss.
+    """PPO that adds the intrinsic rewards of a curiosity module and trains the module on its own
+    loss.
 
-    For another on-policy algorithm, replace the base class. What the module logs stands in the
-    training stats, and so in the logs, under the names that Tianshou's own ICM has there:
+    For another on-policy algorithm, replace the base class. The module's metrics are part of the
+    training stats, and so of the logs, under the names that Tianshou's ICM uses:
     `icm_forward_loss` and `icm_inverse_loss`.
     """
 
@@ -78,7 +76,7 @@ class PPOWithCuriosity(PPO):
     ) -> LogpOldProtocol:
         with torch.no_grad():
             intrinsic_rewards = self.icm(self._transitions(batch))["intrinsic_rewards"]
-        # The batch is a copy. The buffer keeps the rewards of the environment.
+        # The batch is a copy: the rewards in the buffer do not change.
         batch.rew = batch.rew + self.curiosity_weight * to_numpy(intrinsic_rewards)
         return super()._preprocess_batch(batch, buffer, indices)
 
@@ -98,13 +96,14 @@ class PPOWithCuriosity(PPO):
         return stats
 
     def _transitions(self, batch: RolloutBatchProtocol) -> dict[str, torch.Tensor]:
-        columns = {"obs": batch.obs, "new_obs": batch.obs_next, "actions": batch.act}
         device = torch_device(self.icm)
-        return {name: to_torch(column, torch.float32, device) for name, column in columns.items()}
+        obs, new_obs = (to_torch(o, torch.float32, device) for o in (batch.obs, batch.obs_next))
+        actions = to_torch(batch.act, torch.long, device)  # Tianshou's PPO turns them into floats
+        return {"obs": obs, "new_obs": new_obs, "actions": actions}
 
 
 class ProgressLogger(LazyLogger):
-    """Shows what Tianshou logs after each rollout in a progress bar."""
+    """Shows Tianshou's metrics of each rollout in a progress bar."""
 
     def __init__(self, progress: Progress) -> None:
         super().__init__()
@@ -127,7 +126,7 @@ class ProgressLogger(LazyLogger):
 def train(seed: int, num_steps: int, *, curiosity: bool = True) -> History:
     """Trains PPO from scratch."""
     torch.manual_seed(seed)
-    np.random.seed(seed)  # Tianshou shuffles minibatches with it.
+    np.random.seed(seed)  # for the order of minibatches
     algorithm = make_algorithm(num_steps, curiosity=curiosity)
     envs = DummyVectorEnv([frozen_lake] * NUM_ENVS)
     envs.seed(seed)
@@ -151,7 +150,7 @@ def train(seed: int, num_steps: int, *, curiosity: bool = True) -> History:
 
 
 def make_algorithm(num_steps: int, *, curiosity: bool) -> PPO:
-    """Makes the networks, and PPO with or without curiosity, for so many steps of training."""
+    """Makes PPO, with or without curiosity, for a number of training steps."""
     env = frozen_lake()
     obs_size = gym.spaces.flatdim(env.observation_space)
     num_actions = gym.spaces.flatdim(env.action_space)
@@ -160,8 +159,7 @@ def make_algorithm(num_steps: int, *, curiosity: bool) -> PPO:
     )
     actor = DiscreteActor(preprocess_net=actor_net, action_shape=num_actions, softmax_output=False)
     critic = DiscreteCritic(preprocess_net=critic_net)
-    # Else the random values of a new critic, and not rewards, are what the policy learns from at
-    # first.
+    # A new critic should predict zero: random values would mislead the policy at first.
     for parameter in critic.last.parameters():
         nn.init.zeros_(parameter)
     lr_schedule = LRSchedulerFactoryLinear(1, num_steps, ROLLOUT_STEPS)
@@ -180,15 +178,15 @@ def make_algorithm(num_steps: int, *, curiosity: bool) -> PPO:
 
 
 def frozen_lake() -> gym.Env[Any, Any]:
-    """Makes an environment whose observations are one-hot vectors."""
+    """Makes an environment with one-hot observations."""
     env = gym.make("FrozenLake-v1", map_name="8x8", is_slippery=False, max_episode_steps=16)
     return gym.wrappers.FlattenObservation(env)
 
 
 def main() -> None:
-    """Trains with and without curiosity, and prints a table."""
+    """Trains with and without curiosity and prints a table."""
     options = make_parser(__doc__, num_seeds=5, num_steps=51_200).parse_args()
-    # The networks are so small that more threads only wait for each other.
+    # The networks are too small to benefit from more threads.
     torch.set_num_threads(1)
     histories: dict[str, list[History]] = {"with curiosity": [], "without curiosity": []}
     for seed in options.seeds:

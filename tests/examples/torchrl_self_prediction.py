@@ -1,18 +1,19 @@
-"""PPO in TorchRL, with an encoder that also learns to predict what comes next.
+"""PPO in TorchRL, with an encoder that also learns to predict its own next latents.
 
-The policy reads the latents of an encoder that is shared with a self-predictive representation,
-after SPR of Schwarzer et al. (2021), https://arxiv.org/abs/2007.05929. So two losses train one
-network: TorchRL's `ClipPPOLoss`, which is the learner's, and that of the representation
-(`tests/modules/self_prediction.py`), which brings its own. The task is Gymnasium's CartPole-v1.
-This example needs the extra torchrl: pip install -e '.[torchrl]'
+The policy shares its encoder with a self-predictive representation
+(`tests/modules/self_prediction.py`), after SPR of Schwarzer et al. (2021),
+https://arxiv.org/abs/2007.05929. Two losses train the encoder: TorchRL's `ClipPPOLoss`, which the
+learner computes, and the representation's own. The task is Gymnasium's CartPole-v1.
 
     python tests/examples/torchrl_self_prediction.py
 
-Where to look: `as_batch` puts what each module learns from into one `TensorDict`. What the replay
-buffer samples of it goes through `compute_losses` as it is.
+This example needs the extra torchrl: pip install -e '.[torchrl]'
 
-The loss of the representation, and the variance of its latents, are those before and after training
-on 4,000 transitions of a random policy that were not trained on. A variance near 0 would mean that
+Where to look: `as_batch` puts the data of all modules into one `TensorDict`. Samples from the
+replay buffer go through `compute_losses` unchanged.
+
+The second table shows the loss of the representation and the variance of its latents before and
+after training, on 4,000 held-out transitions of a random policy. A variance near 0 would mean that
 all observations look the same to the policy.
 """
 
@@ -58,7 +59,7 @@ MAX_EPISODE_STEPS = 500
 
 
 class PPOLearner(Learner[torch.Tensor]):
-    """Lets TorchRL compute the loss of the policy, which brings none."""
+    """Computes the loss of the policy with TorchRL."""
 
     def __init__(self, *, module: nn.ModuleDict) -> None:
         super().__init__(module=module)
@@ -68,15 +69,14 @@ class PPOLearner(Learner[torch.Tensor]):
         )
 
     def compute_loss_for_module(self, *, batch: Any, fwd_out: Any, **kwargs: Any) -> torch.Tensor:
-        """Adds up the losses of the heads on the latents in `fwd_out`. It is a `TensorDict`, as
-        `batch` is."""
-        # The latents in the batch are those of the policy that collected it.
+        """Adds up the losses of the heads, given the latents in `fwd_out`, a `TensorDict`."""
+        # The latents in the batch come from the policy that collected it.
         terms = self.ppo_loss(batch.copy().update(fwd_out))
         return terms["loss_objective"] + terms["loss_critic"] + terms["loss_entropy"]
 
 
 def train(seed: int, num_steps: int) -> History:
-    """Trains a new policy and a new representation."""
+    """Trains a policy and a representation from scratch."""
     torch.manual_seed(seed)
     modules = make_modules()
     policy = modules["policy"]
@@ -91,11 +91,7 @@ def train(seed: int, num_steps: int) -> History:
         auto_register_policy_transforms=False,
     )
     gae = GAE(gamma=0.99, lmbda=0.95, value_network=policy.get_value_operator())
-    buffer = ReplayBuffer(
-        storage=LazyTensorStorage(STEPS_PER_ROLLOUT),
-        sampler=SamplerWithoutReplacement(),
-        batch_size=BATCH_SIZE,
-    )
+    buffer = make_buffer()
     learner = PPOLearner(module=modules)
     optimizer = torch.optim.Adam(modules.parameters(), lr=LEARNING_RATE)
     progress = Progress(collector.total_frames, f"seed {seed}")
@@ -117,6 +113,15 @@ def train(seed: int, num_steps: int) -> History:
     return progress.history
 
 
+def make_buffer() -> ReplayBuffer:
+    """Creates a buffer for one rollout, from which minibatches are drawn."""
+    return ReplayBuffer(
+        storage=LazyTensorStorage(STEPS_PER_ROLLOUT),
+        sampler=SamplerWithoutReplacement(),
+        batch_size=BATCH_SIZE,
+    )
+
+
 def train_on(buffer: ReplayBuffer, learner: PPOLearner, optimizer: torch.optim.Optimizer) -> None:
     """Trains both modules on a rollout, in minibatches."""
     modules = learner.module
@@ -130,16 +135,15 @@ def train_on(buffer: ReplayBuffer, learner: PPOLearner, optimizer: torch.optim.O
 
 
 def make_env(num_envs: int, seed: int) -> TransformedEnv:
-    """Makes environments that step together, and that sum up the return of an episode as
-    `"episode_reward"`."""
+    """Makes vectorised environments that add up the return of an episode as `"episode_reward"`."""
     envs = gym.make_vec(
         "CartPole-v1",
         num_envs=num_envs,
         vectorization_mode="sync",
-        vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},  # since TorchRL does it
+        vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},  # TorchRL resets
         max_episode_steps=MAX_EPISODE_STEPS,
     )
-    # The critic is slow to learn values as large as those of the unscaled rewards.
+    # Without scaling, returns are so large that the critic learns slowly.
     transforms = Compose(RewardSum(), RewardScaling(loc=0.0, scale=0.1))
     env = TransformedEnv(GymWrapper(envs, categorical_action_encoding=True), transforms)
     env.set_seed(seed)
@@ -172,7 +176,7 @@ def make_modules() -> nn.ModuleDict:
 
 
 def as_batch(rollout: TensorDict) -> TensorDict:
-    """Returns the data of each module by module ID, with one row for each step."""
+    """Returns the data of each module by module ID, with one row per step."""
     steps = rollout.reshape(-1)
     transitions = {
         "obs": steps["observation"],
@@ -183,7 +187,7 @@ def as_batch(rollout: TensorDict) -> TensorDict:
 
 
 def forward(modules: nn.ModuleDict, batch: TensorDict) -> dict[str, Any]:
-    """Returns the output of each module. That of the policy are the latents, since PPO's loss calls
+    """Returns the output of each module. The policy's output is the latents, since PPO's loss calls
     the heads."""
     encode = modules["policy"][0]
     return {
@@ -194,7 +198,7 @@ def forward(modules: nn.ModuleDict, batch: TensorDict) -> dict[str, Any]:
 
 @torch.no_grad()
 def evaluate_representation(modules: nn.ModuleDict, batch: TensorDict) -> dict[str, float]:
-    """Returns what the representation logs on a batch."""
+    """Returns the metrics that the representation logs for a batch."""
     learner = Learner[torch.Tensor](module=modules)
     fwd_out = {"representation": modules["representation"](batch["representation"])}
     learner.compute_losses(fwd_out=fwd_out, batch=batch)
@@ -203,11 +207,11 @@ def evaluate_representation(modules: nn.ModuleDict, batch: TensorDict) -> dict[s
 
 
 def main() -> None:
-    """Trains, and prints a table."""
+    """Trains and prints two tables."""
     options = make_parser(__doc__, num_seeds=3, num_steps=40_000).parse_args()
-    # The networks are so small that more threads only wait for each other.
+    # The networks are too small to benefit from more threads.
     torch.set_num_threads(1)
-    torchrl_logger.setLevel("WARNING")  # else it writes into the progress bars
+    torchrl_logger.setLevel("WARNING")  # keeps it out of the progress bars
     histories = [train(seed, options.steps) for seed in options.seeds]
 
     report(

@@ -1,14 +1,14 @@
-"""The modules to copy learn from what the loss mask counts alone, and take batches with a time
-dimension."""
+"""The modules in `tests/modules` ignore masked rows and accept batches with a time dimension."""
 
-from collections.abc import Callable
-from typing import Any
+import re
 
 import jax
 import numpy as np
 import pytest
 import torch
 from flax import nnx
+from frameworks.training import data_for, loss_and_metrics
+from modules import rnd_flax
 from modules.actor_critic import ActorCritic
 from modules.icm import ICM
 from modules.latent_world_model import LatentWorldModel
@@ -16,114 +16,134 @@ from modules.rnd import RND
 from modules.self_prediction import SelfPrediction
 from torch import nn
 
-from self_supervised_loss import Learner
 from self_supervised_loss.testing import check_module
 
-OBS_SIZE, NUM_ACTIONS, B, T = 4, 3, 6, 5
+OBS_SIZE, NUM_ACTIONS, ACTION_SIZE, B, T = 4, 3, 2, 6, 5
 
 
-MODULES: dict[str, Callable[[], Any]] = {
+def self_prediction(**sizes):
+    return SelfPrediction(nn.Linear(OBS_SIZE, 8), latent_size=8, **sizes)
+
+
+def world_model(**sizes):
+    return LatentWorldModel(OBS_SIZE, rngs=nnx.Rngs(0), **sizes)
+
+
+MODULES = {
     "actor_critic": lambda: ActorCritic(OBS_SIZE, NUM_ACTIONS),
-    "icm": lambda: ICM(OBS_SIZE, NUM_ACTIONS),
+    "icm": lambda: ICM(OBS_SIZE, num_actions=NUM_ACTIONS),
+    "icm, continuous": lambda: ICM(OBS_SIZE, action_size=ACTION_SIZE),
+    "latent_world_model": lambda: world_model(num_actions=NUM_ACTIONS),
+    "latent_world_model, continuous": lambda: world_model(action_size=ACTION_SIZE),
     "rnd": lambda: RND(OBS_SIZE),
-    "self_prediction": lambda: SelfPrediction(
-        nn.Linear(OBS_SIZE, 8), latent_size=8, num_actions=NUM_ACTIONS
-    ),
-    "latent_world_model": lambda: LatentWorldModel(OBS_SIZE, NUM_ACTIONS, rngs=nnx.Rngs(0)),
+    "rnd_flax": lambda: rnd_flax.RND(OBS_SIZE, rngs=nnx.Rngs(0)),
+    "self_prediction": lambda: self_prediction(num_actions=NUM_ACTIONS),
+    "self_prediction, continuous": lambda: self_prediction(action_size=ACTION_SIZE),
 }
-every_module = pytest.mark.parametrize("make", MODULES.values(), ids=MODULES.keys())
 every_shape = pytest.mark.parametrize("shape", [(B,), (B, T)], ids=str)
 
 
-def batch_of(shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return {
-        "obs": torch.randn(*shape, OBS_SIZE, generator=generator),
-        "new_obs": torch.randn(*shape, OBS_SIZE, generator=generator),
-        "actions": torch.randint(NUM_ACTIONS, shape, generator=generator),
-        "advantages": torch.randn(shape, generator=generator),
-        "value_targets": torch.randn(shape, generator=generator),
-        "loss_mask": torch.rand(shape, generator=generator) < 0.6,
+@pytest.fixture(params=MODULES.values(), ids=MODULES.keys(), scope="module")
+def module(request):
+    torch.manual_seed(0)
+    return request.param()
+
+
+def batch_for(module, shape):
+    rng = np.random.default_rng(0)
+    is_continuous = getattr(module, "num_actions", NUM_ACTIONS) is None
+    columns = {
+        "obs": rng.normal(size=(*shape, OBS_SIZE)),
+        "new_obs": rng.normal(size=(*shape, OBS_SIZE)),
+        "actions": rng.normal(size=(*shape, ACTION_SIZE)),
+        "advantages": rng.normal(size=shape),
+        "value_targets": rng.normal(size=shape),
     }
+    batch = {name: column.astype(np.float32) for name, column in columns.items()}
+    batch["loss_mask"] = rng.random(shape) < 0.6
+    return batch if is_continuous else batch | {"actions": rng.integers(NUM_ACTIONS, size=shape)}
 
 
-def data_for(module: Any, batch: dict[str, torch.Tensor]) -> dict[str, Any]:
-    if isinstance(module, nn.Module):
-        return batch
-    return {name: jax.numpy.asarray(column.numpy()) for name, column in batch.items()}
+compute_in_jax = nnx.jit(nnx.value_and_grad(loss_and_metrics, has_aux=True))
 
 
-def loss_and_metrics(module: Any, data: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    learner = Learner(module={"m": module})
-    loss = learner.compute_losses(fwd_out={"m": module(data)}, batch={"m": data})["m"]
-    return loss, learner.metrics.reduce()["m"]
-
-
-def outcome(module: Any, batch: dict[str, torch.Tensor]) -> list[np.ndarray]:
-    """Returns the loss, what was logged, and the gradients."""
+def outcome(module, batch):
+    """Returns the loss, the metrics and the gradients."""
     data = data_for(module, batch)
     if not isinstance(module, nn.Module):
-        compute = nnx.jit(nnx.value_and_grad(loss_and_metrics, has_aux=True))
-        return [np.asarray(leaf) for leaf in jax.tree.leaves(compute(module, data))]
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(compute_in_jax(module, data))]
     loss, metrics = loss_and_metrics(module, data)
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    gradients = torch.autograd.grad(loss, trained)
-    return [value.detach().numpy() for value in (loss, *metrics.values(), *gradients)]
+    values = loss, *metrics.values(), *torch.autograd.grad(loss, trained)
+    return [value.numpy(force=True) for value in values]
 
 
-def assert_same(one: list[np.ndarray], other: list[np.ndarray]) -> None:
+def assert_same(one, other):
     assert len(one) == len(other) > 2
     for value, other_value in zip(one, other, strict=True):
         np.testing.assert_allclose(value, other_value, rtol=1e-4, atol=1e-6)
 
 
-@every_module
 @every_shape
-def test_masked_rows_count_for_nothing(make: Callable[[], Any], shape: tuple[int, ...]) -> None:
-    module, batch = make(), batch_of(shape)
+def test_masked_rows_do_not_count(module, shape):
+    batch = batch_for(module, shape)
     mask = batch["loss_mask"]
-    counted = {name: column[mask] for name, column in batch.items() if name != "loss_mask"}
-    padded = {name: column.clone() for name, column in batch.items()}
+    selected = {name: column[mask] for name, column in batch.items() if name != "loss_mask"}
+    padded = {name: column.copy() for name, column in batch.items()}
     for column in padded.values():
         column[~mask] = 0
+    padded["loss_mask"] = mask.astype(np.float32)
 
-    expected = outcome(module, counted)
+    expected = outcome(module, selected)
 
     assert_same(outcome(module, batch), expected)
     assert_same(outcome(module, padded), expected)
 
 
-@every_module
-def test_time_steps_count_like_rows(make: Callable[[], Any]) -> None:
-    module, batch = make(), batch_of((B, T))
+def test_time_steps_count_like_rows(module):
+    batch = batch_for(module, (B, T))
     del batch["loss_mask"]
-    rows = {name: column.flatten(0, 1) for name, column in batch.items()}
+    rows = {name: column.reshape(B * T, *column.shape[2:]) for name, column in batch.items()}
     assert_same(outcome(module, batch), outcome(module, rows))
 
 
-@every_module
 @every_shape
-def test_a_batch_without_a_row_that_counts_teaches_nothing(
-    make: Callable[[], Any], shape: tuple[int, ...]
-) -> None:
-    module, batch = make(), batch_of(shape)
-    batch["loss_mask"] = torch.zeros(shape, dtype=torch.bool)
-    gradients = [value for value in outcome(module, batch) if value.ndim]
+def test_a_batch_with_all_rows_masked_has_a_finite_loss_and_zero_gradients(module, shape):
+    batch = batch_for(module, shape) | {"loss_mask": np.zeros(shape, dtype=bool)}
+    values = outcome(module, batch)
+    assert all(np.isfinite(value).all() for value in values)
+    gradients = [value for value in values if value.ndim]
     assert sum(gradient.size for gradient in gradients) > 0
     assert not any(gradient.any() for gradient in gradients)
 
 
-@every_module
 @every_shape
-def test_the_contract_holds_with_a_mask_and_with_time(
-    make: Callable[[], Any], shape: tuple[int, ...]
-) -> None:
-    module = make()
-    data = data_for(module, batch_of(shape))
+def test_check_module_finds_nothing(module, shape):
+    data = data_for(module, batch_for(module, shape))
     check_module(module, batch=data, fwd_out=module(data))
 
 
-def test_intrinsic_rewards_have_the_leading_shape() -> None:
-    batch = batch_of((B, T))
-    assert ICM(OBS_SIZE, NUM_ACTIONS)(batch)["intrinsic_rewards"].shape == (B, T)
-    assert RND(OBS_SIZE)(batch)["intrinsic_rewards"].shape == (B, T)
+def assert_trailing_dimension_is_rejected(module, batch, name):
+    column = batch[name]
+    message = f"`{name}` must have shape {column.shape}, got {(*column.shape, 1)}. Reshape the "
+    with pytest.raises(ValueError, match=re.escape(message)):
+        outcome(module, batch | {name: column[..., None]})
+
+
+@every_shape
+def test_a_mask_with_a_trailing_dimension_is_rejected(module, shape):
+    assert_trailing_dimension_is_rejected(module, batch_for(module, shape), "loss_mask")
+
+
+@every_shape
+@pytest.mark.parametrize("name", ["actions", "advantages", "value_targets"])
+def test_actor_critic_rejects_columns_with_a_trailing_dimension(name, shape):
+    module = ActorCritic(OBS_SIZE, NUM_ACTIONS)
+    assert_trailing_dimension_is_rejected(module, batch_for(module, shape), name)
+
+
+@pytest.mark.parametrize("make", [MODULES["icm"], MODULES["rnd"], MODULES["rnd_flax"]])
+def test_intrinsic_rewards_have_one_value_per_time_step(make):
+    module = make()
+    data = data_for(module, batch_for(module, (B, T)))
+    assert module(data)["intrinsic_rewards"].shape == (B, T)

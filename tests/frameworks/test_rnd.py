@@ -1,43 +1,58 @@
-"""The module of Random Network Distillation learns with its predictor alone, and tires of what it
-has seen."""
+"""RND trains only its predictor, and its rewards fall for observations that it was trained on."""
 
+import jax
+import numpy as np
+import pytest
 import torch
-from modules.rnd import RND
-
-from self_supervised_loss import Learner
+from flax import nnx
+from frameworks.training import data_for, train
+from modules import rnd, rnd_flax
 
 OBS_SIZE = 8
+ONE_HOT = np.eye(OBS_SIZE, dtype=np.float32)
 
 
-def train(rnd, batch, num_steps):
-    learner = Learner(module={"rnd": rnd})
-    optimizer = torch.optim.Adam(rnd.parameters(), lr=1e-3)
-    for _ in range(num_steps):
-        losses = learner.compute_losses(fwd_out={"rnd": rnd(batch)}, batch={"rnd": batch})
-        optimizer.zero_grad()
-        losses["rnd"].backward()
-        optimizer.step()
-
-
-def test_the_target_is_never_trained():
+@pytest.fixture(params=["torch", "flax"])
+def module(request):
     torch.manual_seed(0)
-    rnd, obs = RND(OBS_SIZE), torch.randn(4, OBS_SIZE)
-    features, predicted_features = rnd.target_net(obs), rnd.predictor_net(obs)
-
-    train(rnd, {"new_obs": obs}, num_steps=5)
-
-    assert torch.equal(rnd.target_net(obs), features)
-    assert not torch.equal(rnd.predictor_net(obs), predicted_features)
+    is_torch = request.param == "torch"
+    return rnd.RND(OBS_SIZE) if is_torch else rnd_flax.RND(OBS_SIZE, rngs=nnx.Rngs(0))
 
 
-def test_the_reward_of_each_observation_falls_with_training_on_it():
-    torch.manual_seed(0)
-    rnd, one_hot = RND(OBS_SIZE), torch.eye(OBS_SIZE)
-    before = rnd({"new_obs": one_hot})["intrinsic_rewards"]
+def evaluate(module):
+    data = data_for(module, {"new_obs": ONE_HOT})
+    nets = module.target_net, module.predictor_net
+    arrays = *(net(data["new_obs"]) for net in nets), module(data)["intrinsic_rewards"]
+    return [np.array(array.tolist()) for array in arrays]
 
-    train(rnd, {"new_obs": one_hot[:4]}, num_steps=500)
 
-    after = rnd({"new_obs": one_hot})["intrinsic_rewards"]
-    assert after.shape == (OBS_SIZE,)
+def test_only_the_predictor_is_trained(module):
+    target, predicted, _ = evaluate(module)
+
+    train(module, [{"new_obs": ONE_HOT}] * 5, lr=1e-3)
+
+    new_target, new_predicted, new_rewards = evaluate(module)
+    assert (new_target == target).all()
+    assert (new_predicted != predicted).any()
+    assert new_rewards == pytest.approx(np.square(new_predicted - target).mean(axis=-1))
+
+
+def test_the_reward_of_an_observation_falls_with_training_on_it(module):
+    *_, before = evaluate(module)
+
+    train(module, [{"new_obs": ONE_HOT[:4]}] * 500, lr=1e-3)
+
+    *_, after = evaluate(module)
     assert (after[:4] < 0.01 * before[:4]).all()
     assert (after[4:] > 10 * after[:4].max()).all()
+
+
+def test_in_jax_the_gradient_of_the_whole_state_stops_at_the_target():
+    module = rnd_flax.RND(OBS_SIZE, rngs=nnx.Rngs(0))
+
+    def loss(module):
+        return module({"new_obs": ONE_HOT})["intrinsic_rewards"].mean()
+
+    gradients = jax.grad(loss)(module)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(gradients.target_net))
+    assert all(leaf.any() for leaf in jax.tree.leaves(gradients.predictor_net))

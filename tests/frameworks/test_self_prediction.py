@@ -1,4 +1,4 @@
-"""The self-predictive representation: what its loss measures, and what its target does."""
+"""The loss and the target network of the self-predictive representation."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def loss_and_metrics(module, **fwd_out):
     return loss.item(), learner.metrics.reduce()["spr"]
 
 
-def test_it_trains_all_but_its_target(module, batch):
+def test_everything_except_the_target_is_trained(module, batch):
     check_module(module, batch=batch, fwd_out=module(batch)).backward()
 
     parameters = dict(module.named_parameters())
@@ -43,7 +43,7 @@ def test_it_trains_all_but_its_target(module, batch):
 
 
 @pytest.mark.parametrize(("factor", "loss"), [(3.0, 0.0), (-2.0, 2.0)])
-def test_the_loss_compares_directions_and_not_lengths(module, factor, loss):
+def test_the_loss_compares_directions_but_not_lengths(module, factor, loss):
     targets = torch.randn(16, 32)
 
     computed, metrics = loss_and_metrics(
@@ -54,8 +54,8 @@ def test_the_loss_compares_directions_and_not_lengths(module, factor, loss):
     assert metrics["prediction_loss"] == computed
 
 
-def test_a_collapse_shows_in_the_variance_of_the_latents(module):
-    # One component goes from 0 to 2, and 7 are the same for all observations.
+def test_the_variance_of_the_latents_shows_a_collapse(module):
+    # Only one of the components differs between the two observations.
     latents = torch.ones(2, LATENT_SIZE)
     latents[:, 0] = torch.tensor([0.0, 2.0])
     projections = torch.ones(2, 32)
@@ -77,7 +77,7 @@ def test_the_encoder_is_shared_and_the_target_is_a_copy(module, batch):
     assert after["targets"].equal(before["targets"])
 
 
-def test_the_target_follows_by_the_fraction_tau(module):
+def test_an_update_moves_the_target_by_the_fraction_tau(module):
     online = [*module.encoder.parameters(), *module.projection_net.parameters()]
     before = [parameter.clone() for parameter in module.target.parameters()]
     for parameter in online:

@@ -12,7 +12,7 @@ def test_the_gradients_are_those_of_the_losses_computed_by_hand() -> None:
     modules, batch = make_modules(), transitions(16)
     logits, judged = modules["policy"](batch)["logits"], modules["icm"](batch)
     errors = nn.functional.cross_entropy(
-        judged["action_logits"], batch["actions"], reduction="none"
+        judged["predicted_actions"], batch["actions"], reduction="none"
     )
     by_hand = {
         "policy": nn.functional.cross_entropy(logits, batch["actions"]),

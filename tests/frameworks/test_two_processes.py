@@ -2,8 +2,6 @@
 with all of it."""
 
 import gc
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +11,14 @@ import pytest
 import torch
 from accelerate import Accelerator
 from frameworks.shared import compute_losses, make_modules, transitions
+from processes import join_process_group, run_in_two_processes
 from torch import distributed, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.nn.parallel import DistributedDataParallel
 
 from self_supervised_loss import Learner
 
-BATCH_SIZE, NUM_PROCESSES = 32, 2
+BATCH_SIZE = 32
 
 WRAPPERS: dict[str, Callable[[nn.Module], Any]] = {
     "DistributedDataParallel": DistributedDataParallel,
@@ -51,12 +50,11 @@ def loss_and_gradients(
         return loss.detach(), [parameter.grad.clone() for parameter in icm.parameters()]
 
 
-def run_process(wrapper: str, rank: int, folder: Path) -> None:
-    """Saves what this process computes on its part of the batch."""
-    distributed.init_process_group(
-        "gloo", f"file://{folder}/rendezvous", rank=rank, world_size=NUM_PROCESSES
-    )
-    batch = {column: rows.chunk(NUM_PROCESSES)[rank] for column, rows in make_batch().items()}
+def save_loss_and_gradients(wrapper: str, folder: Path) -> None:
+    """Saves the loss and the gradients on this process's half of the batch."""
+    join_process_group()
+    rank = distributed.get_rank()
+    batch = {column: rows.chunk(2)[rank] for column, rows in make_batch().items()}
     torch.save(loss_and_gradients(WRAPPERS[wrapper](make_icm()), batch), folder / f"{rank}.pt")
     # A DDP module that outlives its process group may wait forever for the threads of the group.
     gc.collect()
@@ -67,25 +65,10 @@ def run_process(wrapper: str, rank: int, folder: Path) -> None:
 def test_two_processes_average_to_the_gradients_of_one_on_the_whole_batch(
     wrapper: str, tmp_path: Path
 ) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    # Accelerate reads what a launcher such as torchrun sets.
-    environment |= {"WORLD_SIZE": str(NUM_PROCESSES), "LOCAL_WORLD_SIZE": str(NUM_PROCESSES)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", __file__, wrapper, str(rank), str(tmp_path)],
-            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(NUM_PROCESSES)
-    ]
-    try:
-        assert [process.wait() for process in processes] == [0] * NUM_PROCESSES
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+    run_in_two_processes(__file__, tmp_path, wrapper)
 
     (first_loss, first_gradients), (second_loss, second_gradients) = (
-        torch.load(tmp_path / f"{rank}.pt") for rank in range(NUM_PROCESSES)
+        torch.load(tmp_path / f"{rank}.pt") for rank in range(2)
     )
     loss, gradients = loss_and_gradients(make_icm(), make_batch())
     torch.testing.assert_close(first_gradients, second_gradients, rtol=0, atol=0)
@@ -95,4 +78,4 @@ def test_two_processes_average_to_the_gradients_of_one_on_the_whole_batch(
 
 
 if __name__ == "__main__":
-    run_process(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
+    save_loss_and_gradients(wrapper=sys.argv[2], folder=Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""Advantage actor-critic, after A2C, the synchronous form of Mnih et al. (2016),
+"""Advantage actor-critic (A2C), the synchronous form of Mnih et al. (2016),
 https://arxiv.org/abs/1602.01783."""
 
 from typing import Any
@@ -11,8 +11,8 @@ from self_supervised_loss import SelfSupervisedLossAPI
 
 
 class ActorCritic(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
-    """A policy that brings all of its loss: in a learner, it is an algorithm of its own, whatever
-    the learner's."""
+    """A policy for discrete actions that computes its whole loss, whichever algorithm the learner
+    implements."""
 
     def __init__(
         self,
@@ -29,9 +29,8 @@ class ActorCritic(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
             obs_size: The size of a flat observation.
             num_actions: The number of discrete actions.
             hidden_size: The width of the hidden layers.
-            vf_loss_coeff: The weight of the loss of the value function.
-            entropy_coeff: The weight of the entropy, which keeps the policy from settling too
-                early.
+            vf_loss_coeff: The weight of the value function's loss.
+            entropy_coeff: The weight of the entropy bonus, which keeps the policy exploring.
         """
         super().__init__()
         self.vf_loss_coeff = vf_loss_coeff
@@ -40,14 +39,14 @@ class ActorCritic(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         self.value_net = _mlp(obs_size, hidden_size, 1)
 
     def forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """Judges observations and what to do.
+        """Computes action logits and values.
 
         Args:
             batch: `"obs"`, of shape `(B, obs_size)` or `(B, T, obs_size)`.
 
         Returns:
-            `"action_dist_inputs"`, the logits of the actions, with `num_actions` in place of
-            `obs_size`, and `"vf_preds"`, of shape `(B,)` or `(B, T)`.
+            `"action_dist_inputs"`, logits of shape `(B, num_actions)` or `(B, T, num_actions)`, and
+            `"vf_preds"`, of shape `(B,)` or `(B, T)`.
         """
         return {
             "action_dist_inputs": self.policy_net(batch["obs"]),
@@ -64,12 +63,20 @@ class ActorCritic(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         fwd_out: dict[str, torch.Tensor],
         **kwargs: Any,
     ) -> torch.Tensor:
-        """Adds up the losses of the policy, of the value function and of the entropy.
+        """Returns the policy loss plus the weighted value loss, minus the weighted entropy.
 
-        The batch has `"actions"`, their `"advantages"` and the `"value_targets"`, of shape `(B,)`
-        or `(B, T)`. Where it has a `"loss_mask"` of that shape, only what it counts is learnt from.
+        The batch has `"actions"` (integers), `"advantages"` and `"value_targets"`, all of shape
+        `(B,)` or `(B, T)`. If it has a `"loss_mask"` of that shape, only rows where it is True or 1
+        count.
         """
         loss_mask = batch.get("loss_mask")
+        for name in ("actions", "advantages", "value_targets"):
+            _check_shape(name, batch[name], fwd_out["vf_preds"].shape)
+        if batch["actions"].is_floating_point():
+            raise ValueError(
+                f"`actions` must be integers, got {batch['actions'].dtype}. Convert discrete "
+                "actions with `long()`."
+            )
         log_probs = F.log_softmax(fwd_out["action_dist_inputs"], dim=-1)
         actions = batch["actions"].long().unsqueeze(-1)
         log_probs_of_actions = log_probs.gather(-1, actions).squeeze(-1)
@@ -89,8 +96,17 @@ def _mlp(in_size: int, hidden_size: int, out_size: int) -> nn.Sequential:
 
 
 def _mean(values: torch.Tensor, loss_mask: torch.Tensor | None) -> torch.Tensor:
-    """Averages over what the mask, if there is one, counts. It is False for padding and for
-    artificial rows."""
+    """Averages the values, or those that the mask selects."""
     if loss_mask is None:
         return values.mean()
-    return torch.where(loss_mask, values, 0).sum() / loss_mask.sum().clamp(min=1)
+    _check_shape("loss_mask", loss_mask, values.shape)
+    mask = loss_mask.bool()
+    return torch.where(mask, values, 0).sum() / mask.sum().clamp(min=1)
+
+
+def _check_shape(name: str, column: torch.Tensor, shape: tuple[int, ...]) -> None:
+    if column.shape != shape:
+        raise ValueError(
+            f"`{name}` must have shape {tuple(shape)}, got {tuple(column.shape)}. Reshape the "
+            "column; `squeeze(-1)` removes a last dimension of size 1."
+        )

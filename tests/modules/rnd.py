@@ -1,4 +1,4 @@
-"""Random Network Distillation of Burda et al. (2018), https://arxiv.org/abs/1810.12894."""
+"""Random Network Distillation (RND) of Burda et al. (2018), https://arxiv.org/abs/1810.12894."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from self_supervised_loss import SelfSupervisedLossAPI
 
 
 class RND(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
-    """Rewards an agent for reaching observations that are new to the module.
+    """Rewards an agent for observations that are new to the module.
 
-    A target network turns an observation into features. It is random and never trained. A predictor
-    is trained to give the same features. Its error is the intrinsic reward: large for what it has
-    seldom been trained on.
+    A target network maps observations to features. Its weights are random and never trained. A
+    predictor network learns to produce the same features. Its error is the intrinsic reward, which
+    is large for observations unlike those that it was trained on.
     """
 
     def __init__(self, obs_size: int, *, feature_size: int = 32, hidden_size: int = 64) -> None:
@@ -40,11 +40,11 @@ class RND(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         )
 
     def forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """Judges the observations that transitions led to.
+        """Computes the prediction error for the observations that transitions led to.
 
         Args:
-            batch: `"new_obs"`, of shape `(B, obs_size)` or `(B, T, obs_size)`. Observations of
-                different scales are to be normalised.
+            batch: `"new_obs"`, of shape `(B, obs_size)` or `(B, T, obs_size)`. Normalise
+                observations whose components differ in scale.
 
         Returns:
             `"intrinsic_rewards"`, of shape `(B,)` or `(B, T)`.
@@ -62,10 +62,10 @@ class RND(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         fwd_out: dict[str, torch.Tensor],
         **kwargs: Any,
     ) -> torch.Tensor:
-        """Averages the errors of the predictor.
+        """Returns the mean prediction error.
 
-        Where the batch has a `"loss_mask"`, of the shape of the rewards, only what it counts is
-        learnt from.
+        If the batch has a `"loss_mask"` of shape `(B,)` or `(B, T)`, only rows where it is True or
+        1 count.
         """
         predictor_loss = _mean(fwd_out["intrinsic_rewards"], batch.get("loss_mask"))
         learner.metrics.log_dict({"predictor_loss": predictor_loss}, key=module_id)
@@ -73,8 +73,13 @@ class RND(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
 
 
 def _mean(values: torch.Tensor, loss_mask: torch.Tensor | None) -> torch.Tensor:
-    """Averages over what the mask, if there is one, counts. It is False for padding and for
-    artificial rows."""
+    """Averages the values, or those that the mask selects."""
     if loss_mask is None:
         return values.mean()
-    return torch.where(loss_mask, values, 0).sum() / loss_mask.sum().clamp(min=1)
+    if loss_mask.shape != values.shape:
+        raise ValueError(
+            f"`loss_mask` must have shape {tuple(values.shape)}, got {tuple(loss_mask.shape)}. "
+            "Reshape the column; `squeeze(-1)` removes a last dimension of size 1."
+        )
+    mask = loss_mask.bool()
+    return torch.where(mask, values, 0).sum() / mask.sum().clamp(min=1)

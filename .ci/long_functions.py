@@ -8,6 +8,7 @@ LIMIT = 35
 
 
 def body_length(function):
+    """Returns the number of lines in the body of a function, without its docstring."""
     first, *others = function.body
     is_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
     if is_docstring and not others:

@@ -1,52 +1,87 @@
-"""The README files do what they say. Type checkers read them in `typing`."""
+"""The pages are correct: their Python blocks run, their excerpts match, and their links work.
 
-import copy
-import os
+The Python blocks of a page run in order, as one program. The output of a block stands in a block
+without a language that follows directly, or in comments behind the calls of `print`. Type checkers
+read the blocks in `typing`, and `test_recipes.py` runs some of them in two processes.
+"""
+
 import re
-import subprocess
-import sys
+from contextlib import redirect_stdout
+from io import StringIO
+from itertools import pairwise, zip_longest
 from pathlib import Path
 
 import pytest
-import torch
+from markdown_it import MarkdownIt
 from torch import distributed
 
 PROJECT = Path(__file__).parents[1]
 README = PROJECT / "README.md"
 EXAMPLES = PROJECT / "tests/examples/README.md"
 RLLIB = PROJECT / "tests/rllib/README.md"
-PATHS = [README, *sorted((PROJECT / "tests").rglob("README.md"))]
-NUMBER = r"\d+\.\d+"
+PAGES = [README, *sorted((PROJECT / "tests").rglob("*.md"))]
+
+each_page = pytest.mark.parametrize(
+    "page", PAGES, ids=[str(page.relative_to(PROJECT)) for page in PAGES]
+)
 
 
-def found(pattern, path):
-    """What the groups of a pattern match in a README, with an ID that names file and line."""
-    text = path.read_text()
-    for match in re.finditer(pattern, text, re.DOTALL | re.MULTILINE):
-        if match.lastindex:
-            line = text[: match.start(match.lastindex)].count("\n") + 1
-            yield pytest.param(path, *match.groups(), id=f"{path.relative_to(PROJECT)}:{line}")
+def tokens(page):
+    return MarkdownIt().parse(page.read_text())
 
 
-def python_blocks(path):
-    """The Python blocks of a README, each after as many empty lines as let an error show its line
-    in the README."""
-    text = path.read_text()
-    for match in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-        yield "\n" * text[: match.start(1)].count("\n") + match[1]
+def blocks(page, language):
+    return [token for token in tokens(page) if token.type == "fence" and token.info == language]
 
 
-def output_according_to(path, block):
-    """The text in the block that follows or, if there is none, the comments behind the prints."""
-    code = block.lstrip("\n")
-    shown = re.escape(f"```python\n{code}```\n\n```\n") + r"(.*?)^```$"
-    if match := re.search(shown, path.read_text(), re.DOTALL | re.MULTILINE):
-        return match[1]
-    return "".join(f"{line}\n" for line in re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE))
+def links(token):
+    attributes = [part.attrs for part in token.children or ()]
+    return [each[name] for each in attributes for name in ("href", "src") if name in each]
 
 
-def numbers(text):
-    return [float(number) for number in re.findall(NUMBER, text)]
+def place(page, token):
+    return f"{page.relative_to(PROJECT)}:{token.map[0] + 1}"
+
+
+# Python blocks
+
+
+def run(block, page, program):
+    code = "\n" * (block.map[0] + 1) + block.content  # so an error shows its line of the page
+    exec(compile(code, page, "exec"), program)
+
+
+def run_blocks(page):
+    program = {"__name__": "__main__"}
+    for block, following in pairwise([*tokens(page), None]):
+        if block.info == "python":
+            with redirect_stdout(StringIO()) as output:
+                run(block, page, program)
+            shown = shown_output(block, following)
+            lines = zip_longest(shown, shown.values(), output.getvalue().splitlines(), fillvalue="")
+            wrong = [
+                f"line {line} shows {text!r} instead of {printed!r}"
+                for line, text, printed in lines
+                if not is_same(text, printed)
+            ]
+            assert not wrong, f"output of the block at {place(page, block)}: {wrong}"
+
+
+def shown_output(block, following):
+    """Returns the output of a block as the page shows it, by line of the page."""
+    if following is not None and following.type == "fence" and not following.info:
+        return dict(enumerate(following.content.splitlines(), start=following.map[0] + 2))
+    lines = enumerate(block.content.splitlines(), start=block.map[0] + 2)
+    prints = {line: re.match(r"print\(.*\)  # (.*)", text) for line, text in lines}
+    return {line: match[1] for line, match in prints.items() if match}
+
+
+def is_same(text, other_text):
+    """Returns whether two lines are the same, except that machines round differently."""
+    parts, other_parts = (re.split(r"(\d+\.\d+)", line) for line in (text, other_text))
+    numbers, other_numbers = ([*map(float, each[1::2])] for each in (parts, other_parts))
+    close = pytest.approx(other_numbers, rel=0.1, abs=1e-3)
+    return parts[::2] == other_parts[::2] and numbers == close
 
 
 @pytest.fixture
@@ -56,126 +91,53 @@ def process_group():
     distributed.destroy_process_group()
 
 
-def run_blocks(path, capsys):
-    namespace = {"__name__": "__main__"}
-    for block in python_blocks(path):
-        exec(compile(block, path, "exec"), namespace)
-        printed, expected = capsys.readouterr().out, output_according_to(path, block)
-        assert re.sub(NUMBER, "", printed) == re.sub(NUMBER, "", expected)
-        # machines round differently
-        assert numbers(printed) == pytest.approx(numbers(expected), rel=0.1, abs=1e-3)
-
-
-# That of RLlib starts Ray: examples/test_readme_of_rllib.py runs it.
-@pytest.mark.parametrize("path", [README, EXAMPLES], ids=["README", "examples"])
-def test_the_python_blocks_run_one_after_the_other_and_print_what_is_shown(
-    path, process_group, monkeypatch, tmp_path, capsys
-):
+# The page on RLlib starts Ray: examples/test_readme_of_rllib.py runs it.
+@pytest.mark.parametrize("page", [README, EXAMPLES], ids=["README", "examples"])
+def test_blocks_run_in_order_and_print_the_output_shown(page, process_group, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    run_blocks(path, capsys)
+    run_blocks(page)
 
 
-def test_both_versions_of_the_loop_at_the_top_end_with_the_same_weights():
-    [diff] = re.findall(r"^```diff\n(.*?)^```$", README.read_text(), re.DOTALL | re.MULTILINE)
-    example = {"__name__": "__main__"}
-    exec(next(python_blocks(README)), example)
-    weights, logs = [], []
-    for other_version in "+-":
-        lines = [line[2:] for line in diff.splitlines() if not line.startswith(other_version)]
-        modules = copy.deepcopy(example["modules"])
-        namespace = example | dict(modules) | {"modules": modules, "log": logs.append}
-        namespace["learner"] = learner = example["PolicyGradient"](module=modules)
-        namespace["optimizer"] = torch.optim.Adam(modules.parameters())
-        namespace["compute_policy_loss"] = lambda fwd_out, batch, learner=learner: (
-            learner.compute_loss_for_module(module_id="policy", batch=batch, fwd_out=fwd_out)
-        )
-        torch.manual_seed(0)
-        namespace["minibatches"] = [example["collect"](modules) for _ in range(3)]
-        exec("\n".join(lines), namespace)
-        weights.append(modules.state_dict())
-    torch.testing.assert_close(*weights, rtol=0, atol=0)
-    assert not torch.equal(
-        weights[0]["rnd.predictor.0.bias"], example["modules"]["rnd"].predictor[0].bias
-    )
-    *by_hand, through_the_learner = logs
-    for name in by_hand[0]:
-        mean = sum(logged[name] for logged in by_hand) / len(by_hand)
-        assert through_the_learner[name].item() == pytest.approx(mean)
-
-
-def test_two_processes_that_log_in_different_orders_have_the_same_means_by_name(tmp_path):
-    [recipe] = (block for block in python_blocks(README) if "DistributedDataParallel" in block)
-    _, averaging = recipe.split("\nlogged =")
-    script = f"""
-import sys
-from statistics import fmean
-from torch import distributed
-from self_supervised_loss import Learner
-
-rank = int(sys.argv[1])
-rendezvous = "file://{tmp_path}/rendezvous"
-distributed.init_process_group("gloo", rendezvous, rank=rank, world_size=2)
-learner = Learner(module={{}})
-for name, mean in [("one", 1), ("hundred", 100)][:: 1 if rank else -1]:
-    learner.metrics.log_value(name, mean + rank - 0.5)
-learner.metrics.log_value(f"only in {{rank}}", rank)
-logged ={averaging}
-assert means == {{"one": 1, "hundred": 100, "only in 0": 0, "only in 1": 1}}, means
-distributed.destroy_process_group()
-"""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    processes = [
-        subprocess.Popen([sys.executable, "-c", script, str(rank)], env=environment)
-        for rank in range(2)
-    ]
-    try:
-        assert [process.wait() for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
-def test_without_its_marked_lines_a_program_does_without_the_library():
-    [block] = (block for block in python_blocks(EXAMPLES) if "  # +\n" in block)
-    unmarked = re.sub(r".*  # \+\n", "", block)
+def test_without_its_marked_lines_a_program_runs_without_the_library():
+    [block] = (block for block in blocks(EXAMPLES, "python") if "  # +\n" in block.content)
+    unmarked = re.sub(r".*  # \+\n", "", block.content)
     assert "self_supervised_loss" not in unmarked
     exec(unmarked, {"__name__": "__main__"})
 
 
-EXCERPTS = [
-    excerpt for path in PATHS for excerpt in found(r"([\w/]+\.py)\W+\n\n```py\n(.*?)^```$", path)
-]
+# Excerpts and links
 
 
-@pytest.mark.parametrize(("path", "program", "excerpt"), EXCERPTS)
-def test_each_part_of_an_excerpt_stands_in_the_program_that_it_is_from(path, program, excerpt):
-    rest = without_layout((path.parent / program).read_text())
-    for part in map(without_layout, re.split(r"^ *\.\.\.$|\n\n", excerpt, flags=re.MULTILINE)):
-        assert part in rest
-        rest = rest[rest.index(part) + len(part) :]
+@each_page
+def test_excerpts_match_the_programs_they_are_from(page):
+    """The paragraph before an excerpt links to its program. `...` stands for omitted lines."""
+    for index, excerpt in enumerate(tokens(page)):
+        if excerpt.info == "py":
+            *_, program = links(tokens(page)[index - 2])
+            rest = without_layout((page.parent / program).read_text())
+            parts = re.split(r"^ *\.\.\.$|\n\n", excerpt.content, flags=re.MULTILINE)
+            for part in filter(None, map(without_layout, parts)):
+                _, found, rest = rest.partition(part)
+                assert found, f"{place(page, excerpt)} is not in {program}: {part}"
 
 
 def without_layout(code):
     return re.sub(r",(?=\s*[)}\]])|\s", "", code)
 
 
-def test_each_excerpt_names_the_program_that_it_is_from():
-    assert len(EXCERPTS) == sum(path.read_text().count("```py\n") for path in PATHS) > 0
+@each_page
+def test_relative_links_lead_to_files_and_headings(page):
+    local = [link for token in tokens(page) for link in links(token) if "://" not in link]
+    assert [link for link in local if not leads_somewhere(page, link)] == []
 
 
-LINKS = [
-    link for path in PATHS for link in found(r"^```.*?^```$|\]\((?!https?://)([^)]+)\)", path)
-]  # not in code
+def leads_somewhere(page, link):
+    file, _, anchor = link.partition("#")
+    target = page.parent / file if file else page
+    return target.exists() and (not anchor or anchor in anchors(target))
 
 
-@pytest.mark.parametrize(("path", "link"), LINKS)
-def test_each_relative_link_leads_somewhere(path, link):
-    file, _, heading = link.partition("#")
-    target = path.parent / file if file else path
-    assert target.exists()
-    if heading:
-        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
-        assert heading in [
-            re.sub(r"[^\w -]", "", name).lower().replace(" ", "-") for name in headings
-        ]
+def anchors(page):
+    """Returns the anchors that GitHub gives the headings of a page."""
+    texts = [text for opening, text in pairwise(tokens(page)) if opening.type == "heading_open"]
+    return [re.sub(r"[^\w -]", "", text.content).lower().replace(" ", "-") for text in texts]

@@ -3,12 +3,12 @@ refused`, and no others. They accept the Python blocks of the README files."""
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from test_readme import EXAMPLES, README, blocks
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -18,15 +18,17 @@ REFUSED = {
     for line, text in enumerate(path.read_text().splitlines(), start=1)
     if text.endswith("# refused")
 }
-# Not that of RLlib, which leaves most of its own API untyped.
-READMES = {"top.py": ROOT / "README.md", "examples.py": ROOT / "tests/examples/README.md"}
+READMES = {"top.py": README, "examples.py": EXAMPLES}  # RLlib leaves most of its API untyped
 PYRIGHT_FOR_READMES = {
     "typeCheckingMode": "strict",
     "extraPaths": [str(ROOT / "tests"), str(ROOT / "src")],
     # A loop of the README binds names, and does run.
     "reportPossiblyUnboundVariable": False,
-    # torch leaves parameters of torch.manual_seed and optimizer.step without a type.
+    # torch and JAX leave parameters and results without types.
+    "reportUnknownArgumentType": False,
+    "reportUnknownLambdaType": False,
     "reportUnknownMemberType": False,
+    "reportUnknownVariableType": False,
 }
 
 
@@ -34,9 +36,7 @@ PYRIGHT_FOR_READMES = {
 def readmes(tmp_path: Path) -> Path:
     """A folder with the blocks of each README as one program."""
     for name, readme in READMES.items():
-        blocks = re.findall(r"^```python\n(.*?)^```$", readme.read_text(), re.DOTALL | re.MULTILINE)
-        assert blocks
-        (tmp_path / name).write_text("\n".join(blocks))
+        (tmp_path / name).write_text("\n".join(block.content for block in blocks(readme, "python")))
     return tmp_path
 
 

@@ -122,6 +122,21 @@ def loops_until_it_is_large(module, batch, fwd_out):
     ("loss", "message"),
     [
         (stops_the_gradient, NO_GRADIENT),
+        (
+            takes_the_root_of_zero,
+            "The gradient of the loss is NaN or infinite for fwd_out['prediction'].\n"
+            "  Look for a square root or norm taken at zero; `jnp.where` does not prevent this.",
+        ),
+    ],
+)
+def test_a_violation_gets_one_message(framework, loss, message):
+    module = make(framework, loss=staticmethod(loss))
+    assert violations_of(module, **inputs_of(module)) == [message]
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
         (is_constant, NO_GRADIENT),
         (
             takes_an_argmax,
@@ -135,11 +150,6 @@ def loops_until_it_is_large(module, batch, fwd_out):
             "  Use jax.numpy throughout: no NumPy, no float(), no `if` on a value.",
         ),
         (
-            takes_the_root_of_zero,
-            "The gradient of the loss is NaN or infinite for fwd_out['prediction'].\n"
-            "  Look for a square root or norm taken at zero; `jnp.where` does not prevent this.",
-        ),
-        (
             loops_until_it_is_large,
             "jax.grad raises ValueError: Reverse-mode differentiation does not work for "
             "lax.while_loop or lax.fori_loop with dynamic start/stop values. Try using lax.scan, "
@@ -147,8 +157,8 @@ def loops_until_it_is_large(module, batch, fwd_out):
         ),
     ],
 )
-def test_a_violation_gets_one_message(framework, loss, message):
-    module = make(framework, loss=staticmethod(loss))
+def test_a_violation_in_a_bound_module_gets_one_message(loss, message):
+    module = make(LinenModel, loss=staticmethod(loss))
     assert violations_of(module, **inputs_of(module)) == [message]
 
 
@@ -157,9 +167,8 @@ def divides_by_zero(module, batch, fwd_out):
 
 
 @pytest.mark.parametrize("loss", [divides_by_zero, returns_a_number, loops_until_it_is_large])
-@any_framework
-def test_an_error_names_the_line_of_the_user(framework, loss):
-    module = make(framework, loss=staticmethod(loss))
+def test_an_error_names_the_line_of_the_user(loss):
+    module = make(LinenModel, loss=staticmethod(loss))
     with pytest.raises(AssertionError) as raised:
         check_module(module, **inputs_of(module))
     line = loss.__code__.co_firstlineno + 1 + (loss is loops_until_it_is_large)
@@ -186,13 +195,19 @@ def loops(self, batch):
     return {"prediction": jax.lax.while_loop(lambda obs: obs.sum() < 9, lambda obs: obs + 1, obs)}
 
 
-@any_framework
 @pytest.mark.parametrize(
-    ("forward", "beginning"),
+    ("framework", "forward", "beginning"),
     [
-        (detaches, NO_GRADIENT),
-        (takes_roots, "The gradient of the loss is NaN or infinite for "),
-        (loops, "jax.grad raises ValueError: Reverse-mode differentiation"),
+        (NNXModel, detaches, NO_GRADIENT),
+        (LinenModel, detaches, NO_GRADIENT),
+        (
+            EquinoxModel,
+            takes_roots,
+            "The gradient of the loss is NaN or infinite for linear.weight",
+        ),
+        (PlainModel, takes_roots, "The gradient of the loss is NaN or infinite for params['w']."),
+        (PlainModel, detaches, NO_GRADIENT),
+        (PlainModel, loops, "jax.grad raises ValueError: Reverse-mode differentiation"),
     ],
 )
 def test_a_mistake_in_a_forward_pass_that_is_a_function_is_found(framework, forward, beginning):
@@ -219,12 +234,11 @@ def is_clipped(module, batch, fwd_out):
     return jnp.maximum(squared_error(module, batch, fwd_out), 100.0)
 
 
-@any_framework
-def test_gradients_that_are_all_zero_are_a_hint(framework):
-    module = make(framework, loss=staticmethod(is_clipped))
-    for as_function in (False, True):
-        (message,) = hints_of(module, **inputs_of(module, as_function))
-        assert message.startswith("Every gradient of the loss is zero, although the loss is not.")
+@pytest.mark.parametrize("as_function", [False, True])
+def test_gradients_that_are_all_zero_are_a_hint(as_function):
+    module = make(EquinoxModel, loss=staticmethod(is_clipped))
+    (message,) = hints_of(module, **inputs_of(module, as_function))
+    assert message.startswith("Every gradient of the loss is zero, although the loss is not.")
 
 
 class NNXPair(nnx.Module):

@@ -481,7 +481,7 @@ CORRECT = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not:UserWarning")
 @pytest.mark.parametrize("make", CORRECT.values(), ids=CORRECT)
 def test_a_correct_module_gets_no_message(make):

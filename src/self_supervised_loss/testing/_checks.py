@@ -226,7 +226,7 @@ def trains_all_parameters(trial: Trial) -> Iterator[str]:
         )
 
 
-def has_gradients_other_than_zero(trial: Trial) -> Iterator[str]:
+def has_a_nonzero_gradient(trial: Trial) -> Iterator[str]:
     """A loss that is not zero changes something."""
     gradients = [g for g in trial.graph.gradients.values() if g is not None]
     if gradients and to_float(trial.loss) and all(extremes(g) == (0.0, 0.0) for g in gradients):
@@ -356,7 +356,7 @@ VIOLATIONS = (
 HINTS = (
     logs_under_its_id,
     trains_all_parameters,
-    has_gradients_other_than_zero,
+    has_a_nonzero_gradient,
     registers_its_parameters,
     freezes_its_targets,
     passes_logits,

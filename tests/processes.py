@@ -1,8 +1,10 @@
 """A test file that runs itself in two processes."""
 
+import gc
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 from torch import distributed
 
@@ -16,10 +18,7 @@ ENVIRONMENT = os.environ | {
 
 
 def run_in_two_processes(file, folder, *arguments):
-    """Runs a file twice and requires that both processes succeed.
-
-    Each must call `join_process_group` first.
-    """
+    """Runs a file, which must use `process_group`, twice. Both processes must succeed."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-W", "error", file, str(folder), *arguments],
@@ -35,11 +34,12 @@ def run_in_two_processes(file, folder, *arguments):
             process.wait()
 
 
-def join_process_group():
+@contextmanager
+def process_group():
     """Connects a process that `run_in_two_processes` started to the other one."""
-    distributed.init_process_group(
-        "gloo",
-        f"file://{sys.argv[1]}/rendezvous",
-        rank=int(os.environ["RANK"]),
-        world_size=2,
-    )
+    rendezvous = f"file://{sys.argv[1]}/rendezvous"
+    distributed.init_process_group("gloo", rendezvous, rank=int(os.environ["RANK"]), world_size=2)
+    yield
+    # A DDP module that outlives its process group may wait forever for the threads of the group.
+    gc.collect()
+    distributed.destroy_process_group()

@@ -18,7 +18,6 @@ from torch import distributed
 PROJECT = Path(__file__).parents[1]
 README = PROJECT / "README.md"
 EXAMPLES = PROJECT / "tests/examples/README.md"
-RLLIB = PROJECT / "tests/rllib/README.md"
 PAGES = [README, *sorted((PROJECT / "tests").rglob("*.md"))]
 
 each_page = pytest.mark.parametrize(

@@ -1,11 +1,10 @@
 """The recipes in `examples/README.md` do what the page says, in two processes with DDP."""
 
 import copy
-import gc
 
 import pytest
 import torch
-from processes import join_process_group, run_in_two_processes
+from processes import process_group, run_in_two_processes
 from test_readme import EXAMPLES, blocks, run
 from torch import distributed, nn
 from torch._dynamo.utils import counters
@@ -155,9 +154,6 @@ def check_rules_of_ddp():
 
 
 if __name__ == "__main__":
-    join_process_group()
-    run_recipes()
-    check_rules_of_ddp()
-    # A DDP module that outlives its process group may wait forever for the threads of the group.
-    gc.collect()
-    distributed.destroy_process_group()
+    with process_group():
+        run_recipes()
+        check_rules_of_ddp()

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_readme import EXAMPLES, README, blocks
+from markdown_it import MarkdownIt
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -18,7 +18,8 @@ REFUSED = {
     for line, text in enumerate(path.read_text().splitlines(), start=1)
     if text.endswith("# refused")
 }
-READMES = {"top.py": README, "examples.py": EXAMPLES}  # RLlib leaves most of its API untyped
+# Not that of RLlib, which leaves most of its own API untyped.
+READMES = {"top.py": ROOT / "README.md", "examples.py": ROOT / "tests/examples/README.md"}
 PYRIGHT_FOR_READMES = {
     "typeCheckingMode": "strict",
     "extraPaths": [str(ROOT / "tests"), str(ROOT / "src")],
@@ -36,7 +37,9 @@ PYRIGHT_FOR_READMES = {
 def readmes(tmp_path: Path) -> Path:
     """A folder with the blocks of each README as one program."""
     for name, readme in READMES.items():
-        (tmp_path / name).write_text("\n".join(block.content for block in blocks(readme, "python")))
+        tokens = MarkdownIt().parse(readme.read_text())
+        blocks = [token.content for token in tokens if token.info == "python"]
+        (tmp_path / name).write_text("\n".join(blocks))
     return tmp_path
 
 

@@ -102,7 +102,7 @@ class SharedEncoders(MultiRLModule):
 
 
 class ExpectsGradients(AuxiliaryModules):
-    """Keeps the gradients that the parameters of auxiliary modules should have."""
+    """Keeps the gradients of auxiliary modules, and those that they should have."""
 
     def compute_gradients(self, loss_per_module, **kwargs):
         self.params = [
@@ -116,8 +116,9 @@ class ExpectsGradients(AuxiliaryModules):
         for gradient in self.expected if self.distributed else ():
             gradient /= self.config.num_learners
             torch.distributed.all_reduce(gradient)
-        return super().compute_gradients(loss_per_module, **kwargs)
+        self.gradients = super().compute_gradients(loss_per_module, **kwargs)
+        return self.gradients
 
     def has_expected_gradients(self):
-        gradients = [param.grad for param in self.params]
+        gradients = [self.gradients[param] for param in self.params]
         return len(gradients) > 0 and all(map(torch.equal, gradients, self.expected))

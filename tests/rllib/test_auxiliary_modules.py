@@ -245,9 +245,12 @@ def test_a_mistake_in_a_module_or_spec_is_named_with_the_remedy(message):
         built(PPOConfig(), {}).add_module(module_id="rnd", module_spec=spec)
 
 
-def test_an_auxiliary_module_in_the_place_of_the_policy_is_rejected():
+@pytest.mark.parametrize("learner_only", [False, True])
+def test_an_auxiliary_module_in_the_place_of_the_policy_is_rejected(learner_only):
+    spec = auxiliary_spec()
+    spec.learner_only = learner_only
     with pytest.raises(ValueError, match=r"'default_policy' has no policy .*another ID.* DEFAULT_"):
-        built(PPOConfig(), {DEFAULT_MODULE_ID: auxiliary_spec()})
+        built(PPOConfig(), {DEFAULT_MODULE_ID: spec})
 
 
 @every_algorithm

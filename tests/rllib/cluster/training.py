@@ -41,19 +41,13 @@ ONLINE = {
 OFFLINE = {BCConfig: {}, MARWILConfig: {}, IQLConfig: {}, CQLConfig: {"lr": None}}
 
 
-def end_process_if_a_thread_fails():
-    """Lets a learner die with the thread that trains, instead of waiting for it forever."""
-    print_error = threading.excepthook
-
-    def end_process(error):
-        print_error(error)
-        os._exit(1)
-
-    threading.excepthook = end_process
-
-
 @contextmanager
 def ray_cluster():
+    def end_process_if_a_thread_fails():
+        # IMPALA would wait forever for the thread that trains.
+        print_error = threading.excepthook
+        threading.excepthook = lambda error: (print_error(error), os._exit(1))
+
     # Ray's workers are separate processes. They find `modules` where this process does.
     runtime_env = {
         "env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)},

@@ -80,8 +80,8 @@ class SelfSupervisedLossAPI(abc.ABC, Generic[TensorT, ConfigT, LearnerT]):
 
         With DistributedDataParallel (DDP), compute `fwd_out` by calling the wrapped module. With
         DDP's default settings, the loss method may then use the module's parameters again, and
-        their gradients are averaged. With `find_unused_parameters=True` or FSDP it may not: torch
-        raises an error.
+        their gradients are averaged. Torch raises an error if it uses parameters that the forward
+        pass left out under `find_unused_parameters=True`, or any parameters under FSDP.
 
         Args:
             learner: The learner that calls the method. Use only `learner.module[module_id]`,

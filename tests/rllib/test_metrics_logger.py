@@ -47,7 +47,8 @@ def test_a_setting_gives_the_same_numbers_in_each_report(setting, make, loggers)
 
 def test_a_module_logs_the_same_values_to_both(loggers):
     icm = ICM(4, 2)
-    batch = {"obs": torch.randn(7, 4), "new_obs": torch.randn(7, 4), "actions": torch.ones(7).long()}
+    actions = torch.ones(7, dtype=torch.long)
+    batch = {"obs": torch.randn(7, 4), "new_obs": torch.randn(7, 4), "actions": actions}
     for logger in loggers:
         learner = Learner(module={"icm": icm}, metrics=logger)
         learner.compute_losses(fwd_out={"icm": icm(batch)}, batch={"icm": batch})

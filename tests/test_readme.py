@@ -2,7 +2,8 @@
 
 The Python blocks of a page run in order, as one program. The output of a block stands in a block
 without a language that follows directly, or in comments behind the calls of `print`. Type checkers
-read the blocks in `typing`, and `test_recipes.py` runs some of them in two processes.
+read the blocks in `typing`, and `test_recipes.py` runs some of them in two processes. Programs for
+RLlib start Ray and run in `examples/test_readme_of_rllib.py`.
 """
 
 import re
@@ -15,10 +16,13 @@ import pytest
 from markdown_it import MarkdownIt
 from torch import distributed
 
+from self_supervised_loss._wrappers import _ATTRIBUTES
+
 PROJECT = Path(__file__).parents[1]
 README = PROJECT / "README.md"
 EXAMPLES = PROJECT / "tests/examples/README.md"
-PAGES = [README, *sorted((PROJECT / "tests").rglob("*.md"))]
+CONTRIBUTING = PROJECT / ".github/CONTRIBUTING.md"
+PAGES = [README, CONTRIBUTING, *sorted((PROJECT / "tests").rglob("*.md"))]
 
 each_page = pytest.mark.parametrize(
     "page", PAGES, ids=[str(page.relative_to(PROJECT)) for page in PAGES]
@@ -53,7 +57,7 @@ def run(block, page, program):
 def run_blocks(page):
     program = {"__name__": "__main__"}
     for block, following in pairwise([*tokens(page), None]):
-        if block.info == "python":
+        if block.info == "python" and "from ray." not in block.content:
             with redirect_stdout(StringIO()) as output:
                 run(block, page, program)
             shown = shown_output(block, following)
@@ -90,7 +94,6 @@ def process_group():
     distributed.destroy_process_group()
 
 
-# The page on RLlib starts Ray: examples/test_readme_of_rllib.py runs it.
 @pytest.mark.parametrize("page", [README, EXAMPLES], ids=["README", "examples"])
 def test_blocks_run_in_order_and_print_the_output_shown(page, process_group, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
@@ -104,7 +107,7 @@ def test_without_its_marked_lines_a_program_runs_without_the_library():
     exec(unmarked, {"__name__": "__main__"})
 
 
-# Excerpts and links
+# Excerpts, lists and links
 
 
 @each_page
@@ -122,6 +125,21 @@ def test_excerpts_match_the_programs_they_are_from(page):
 
 def without_layout(code):
     return re.sub(r",(?=\s*[)}\]])|\s", "", code)
+
+
+def test_the_readme_lists_the_wrappers_that_learners_look_through():
+    [sentence] = re.findall(r"Learners look through (.*), in any nesting", README.read_text())
+    class_names = {path.rpartition(".")[2] for path in _ATTRIBUTES}
+    public_names = {"OptimizedModule": "torch.compile", "_FabricModule": "Fabric"}
+    expected = {public_names.get(name, name) for name in class_names}
+    assert {*re.findall(r"`([\w.]+)`", sentence)} == expected, "README.md or _wrappers.py is wrong"
+
+
+def test_the_contributing_guide_lists_every_source_file():
+    source = PROJECT / "src/self_supervised_loss"
+    files = {str(path.relative_to(source)) for path in source.rglob("*.py")}
+    rows = re.findall(r"^\| `([\w/]+\.py)`", CONTRIBUTING.read_text(), re.MULTILINE)
+    assert {*rows} == files
 
 
 @each_page

@@ -1,6 +1,7 @@
-"""The page of RLlib: each program runs when copied on its own, and the table is right."""
+"""The pages' programs for RLlib run when copied on their own, and the table of RLlib is right."""
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -8,16 +9,19 @@ from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).parents[1] / "rllib/README.md").read_text()
-PROGRAMS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+TESTS = Path(__file__).parents[1]
+README, PAGE = ((folder / "README.md").read_text() for folder in (TESTS.parent, TESTS / "rllib"))
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", README + PAGE, re.DOTALL | re.MULTILINE)
+PROGRAMS = [block for block in BLOCKS if "from ray." in block]
 ALGORITHMS = re.findall(r"^\| (\w+)[^|]* \| `(ray\.[\w.]+)` \|", PAGE, re.MULTILINE)
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=["RND", "shared encoder"])
+@pytest.mark.parametrize("program", PROGRAMS, ids=["README", "RND", "shared encoder"])
 def test_each_program_runs_on_its_own(program, tmp_path):
     path = tmp_path / "program.py"
     path.write_text(program)
-    finished = subprocess.run([sys.executable, path], capture_output=True, text=True)
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    finished = subprocess.run([sys.executable, path], capture_output=True, text=True, env=env)
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.splitlines()[-1:] == re.findall(r"^print\(.*  # (.*)$", program, re.M)
 

@@ -1,5 +1,6 @@
 """A module is trained through the wrappers of torch and Fabric as if it stood alone."""
 
+import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy, f
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
+
+from self_supervised_loss._wrappers import _ATTRIBUTES
 
 
 class Unwrappable(nn.Module):
@@ -138,6 +141,12 @@ def test_learners_look_through_wrappers_inside_a_graph(
     compiled_dispatch = torch.compile(learner.compute_losses, fullgraph=True, backend="eager")
 
     assert compiled_dispatch(**arguments) == learner.compute_losses(**arguments)
+
+
+@pytest.mark.parametrize("path", [path for path in _ATTRIBUTES if "deepspeed" not in path])
+def test_the_table_of_wrappers_names_a_class(path: str) -> None:
+    module, _, name = path.rpartition(".")
+    assert hasattr(importlib.import_module(module), name), f"_wrappers.py: {module} has no {name}"
 
 
 @pytest.mark.parametrize("wrap", [DistributedDataParallel, compiled, fabric])

@@ -1,7 +1,5 @@
 """What the tests with torch share: a batch, and a policy and a curiosity module to train on it."""
 
-from typing import Any
-
 import torch
 from modules.icm import ICM
 from torch import nn
@@ -14,31 +12,29 @@ OBS_SIZE, NUM_ACTIONS = 4, 3
 class Policy(nn.Linear):
     """Brings no loss."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__(OBS_SIZE, NUM_ACTIONS)
 
-    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def forward(self, batch):
         return {"logits": super().forward(batch["obs"])}
 
 
 class PolicyLearner(Learner[torch.Tensor]):
     """Has the loss of a policy."""
 
-    def compute_loss_for_module(
-        self, *, module_id: str, batch: Any, fwd_out: Any, **kwargs: Any
-    ) -> torch.Tensor:
+    def compute_loss_for_module(self, *, module_id, batch, fwd_out, **kwargs):
         loss = nn.functional.cross_entropy(fwd_out["logits"], batch["actions"])
         self.metrics.log_value((module_id, "loss"), loss)
         return loss
 
 
-def make_modules() -> nn.ModuleDict:
+def make_modules():
     """Makes a policy and a curiosity module, with the same parameters each time."""
     torch.manual_seed(0)
     return nn.ModuleDict({"policy": Policy(), "icm": ICM(OBS_SIZE, NUM_ACTIONS)})
 
 
-def transitions(batch_size: int) -> dict[str, torch.Tensor]:
+def transitions(batch_size):
     return {
         "obs": torch.randn(batch_size, OBS_SIZE),
         "new_obs": torch.randn(batch_size, OBS_SIZE),
@@ -46,9 +42,7 @@ def transitions(batch_size: int) -> dict[str, torch.Tensor]:
     }
 
 
-def compute_losses(
-    learner: Learner, batch: dict[str, torch.Tensor], **extras: Any
-) -> dict[str, torch.Tensor]:
+def compute_losses(learner, batch, **extras):
     """Computes the losses of the modules as they stand in the learner, wrapped or not."""
     fwd_out = {module_id: module(batch) for module_id, module in learner.module.items()}
     return learner.compute_losses(fwd_out=fwd_out, batch=dict.fromkeys(fwd_out, batch), **extras)

@@ -1,7 +1,6 @@
 """Lightning's Trainer fits a learner that is a LightningModule as well."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,24 +20,24 @@ pytestmark = [
 
 
 class ImitationWithCuriosity(PolicyLearner, LightningModule):
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__(module=make_modules())
 
-    def compute_loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def compute_loss(self, batch):
         return torch.stack([*compute_losses(self, batch).values()]).sum()
 
-    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+    def training_step(self, batch, batch_idx):
         loss = self.compute_loss(batch)
         self.log_dict(self.metrics.reduce(sep="/"))
         return loss
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 def test_the_trainer_takes_the_steps_of_a_loop_by_hand_and_gets_what_modules_log(
-    tmp_path: Path,
-) -> None:
+    tmp_path,
+):
     learner = ImitationWithCuriosity()
     batches = DataLoader([transitions(8) for _ in range(4)], batch_size=None)
     before, by_hand = copy.deepcopy(learner.state_dict()), copy.deepcopy(learner)

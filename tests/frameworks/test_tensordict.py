@@ -1,7 +1,5 @@
 """TorchRL's `TensorDict` as a batch, as an output, and as what is logged."""
 
-from typing import Any
-
 import pytest
 import torch
 from frameworks.shared import NUM_ACTIONS, OBS_SIZE, transitions
@@ -14,8 +12,8 @@ from self_supervised_loss.testing import check_module
 BATCH_SIZE = 8
 
 
-def make_tensordict(kind: str = "plain") -> TensorDict:
-    columns: dict[str, Any] = transitions(BATCH_SIZE)
+def make_tensordict(kind="plain"):
+    columns = transitions(BATCH_SIZE)
     columns["extra"] = {"info": torch.randn(BATCH_SIZE, 2)}
     data = TensorDict(columns, [BATCH_SIZE])
     if kind == "lazily stacked":
@@ -24,7 +22,7 @@ def make_tensordict(kind: str = "plain") -> TensorDict:
 
 
 @pytest.mark.parametrize("kind", ["plain", "locked", "lazily stacked"])
-def test_the_loss_and_the_gradients_are_those_of_a_dict(kind: str) -> None:
+def test_the_loss_and_the_gradients_are_those_of_a_dict(kind):
     icm = ICM(OBS_SIZE, NUM_ACTIONS)
     data = make_tensordict(kind)
     as_dict = {column: data[column] for column in ("obs", "new_obs", "actions")}
@@ -45,7 +43,7 @@ def test_the_loss_and_the_gradients_are_those_of_a_dict(kind: str) -> None:
     assert all(map(torch.equal, gradients, expected_gradients))
 
 
-def test_an_id_that_a_tensordict_lacks_is_named() -> None:
+def test_an_id_that_a_tensordict_lacks_is_named():
     icm = ICM(OBS_SIZE, NUM_ACTIONS)
     data = make_tensordict()
     with pytest.raises(KeyError) as raised:
@@ -55,7 +53,7 @@ def test_an_id_that_a_tensordict_lacks_is_named() -> None:
     assert "'icm' is in fwd_out but not in batch, which has ['policy']" in str(raised.value)
 
 
-def test_a_column_that_a_tensordict_lacks_is_named_with_the_module() -> None:
+def test_a_column_that_a_tensordict_lacks_is_named_with_the_module():
     icm = ICM(OBS_SIZE, NUM_ACTIONS)
     data = make_tensordict()
     fwd_out = TensorDict({"icm": TensorDict(icm(data), [BATCH_SIZE])})
@@ -67,7 +65,7 @@ def test_a_column_that_a_tensordict_lacks_is_named_with_the_module() -> None:
     assert raised.value.__notes__ == ["while computing the loss of module 'icm' (ICM)"]
 
 
-def test_a_tensordict_is_logged_like_the_dict_it_holds() -> None:
+def test_a_tensordict_is_logged_like_the_dict_it_holds():
     values = {
         "loss": torch.tensor(1.0, requires_grad=True),
         "terms": {"forward": torch.tensor(2.0)},
@@ -80,7 +78,7 @@ def test_a_tensordict_is_logged_like_the_dict_it_holds() -> None:
     assert metrics.reduce() == {"icm": expected, "nested": expected}
 
 
-def test_text_in_a_tensordict_is_refused_with_its_key() -> None:
+def test_text_in_a_tensordict_is_refused_with_its_key():
     metrics = MetricsLogger()
     values = TensorDict({"good": torch.tensor(1.0), "text": NonTensorData("text")})
     with pytest.raises(
@@ -91,7 +89,7 @@ def test_text_in_a_tensordict_is_refused_with_its_key() -> None:
 
 
 @pytest.mark.parametrize("kind", ["plain", "locked", "lazily stacked"])
-def test_a_module_is_checked_with_tensordicts(kind: str) -> None:
+def test_a_module_is_checked_with_tensordicts(kind):
     icm = ICM(OBS_SIZE, NUM_ACTIONS)
     data = make_tensordict(kind)
     loss = check_module(icm, batch=data, fwd_out=TensorDict(icm(data), [BATCH_SIZE]))
@@ -106,9 +104,9 @@ def test_a_module_is_checked_with_tensordicts(kind: str) -> None:
         (lambda batch: batch["extra", "info"].zero_(), "extra"),
     ],
 )
-def test_a_check_finds_what_was_changed_in_a_tensordict(change: Any, column: str) -> None:
+def test_a_check_finds_what_was_changed_in_a_tensordict(change, column):
     class Changing(SelfSupervisedLossAPI[torch.Tensor]):
-        def compute_self_supervised_loss(self, *, batch: Any, **kwargs: Any) -> torch.Tensor:
+        def compute_self_supervised_loss(self, *, batch, **kwargs):
             change(batch)
             return torch.zeros(())
 

@@ -1,14 +1,12 @@
 """Eager PyTorch: gradients, and a learner that is an `nn.Module` too."""
 
-from typing import Any
-
 import pytest
 import torch
 from frameworks.shared import Policy, PolicyLearner, compute_losses, make_modules, transitions
 from torch import nn
 
 
-def test_the_gradients_are_those_of_the_losses_computed_by_hand() -> None:
+def test_the_gradients_are_those_of_the_losses_computed_by_hand():
     modules, batch = make_modules(), transitions(16)
     logits, judged = modules["policy"](batch)["logits"], modules["icm"](batch)
     errors = nn.functional.cross_entropy(
@@ -29,11 +27,11 @@ def test_the_gradients_are_those_of_the_losses_computed_by_hand() -> None:
 
 
 def test_an_instance_of_a_plain_module_is_not_asked_for_a_loss_method(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    monkeypatch,
+):
     class NewPolicy(Policy): ...  # about which abc knows nothing yet
 
-    def get_attribute(module: nn.Module, name: str) -> Any:  # takes over a microsecond
+    def get_attribute(module, name):  # takes over a microsecond
         assert name != "compute_self_supervised_loss"
         return original(module, name)
 
@@ -43,7 +41,7 @@ def test_an_instance_of_a_plain_module_is_not_asked_for_a_loss_method(
     assert compute_losses(learner, transitions(8)).keys() == {"policy"}
 
 
-def test_dispatch_never_waits_for_the_device() -> None:
+def test_dispatch_never_waits_for_the_device():
     learner = PolicyLearner(module=make_modules().to("meta"))
     batch = {column: tensor.to("meta") for column, tensor in transitions(16).items()}
 
@@ -66,7 +64,7 @@ class ModuleFirst(nn.Module, PolicyLearner):
 
 
 @pytest.mark.parametrize("learner_class", [LearnerFirst, ModuleFirst])
-def test_a_learner_mixed_into_an_nn_module_has_the_parameters(learner_class: Any) -> None:
+def test_a_learner_mixed_into_an_nn_module_has_the_parameters(learner_class):
     modules = make_modules()
     learner = learner_class(module=modules)
     assert [*learner.parameters()] == [*modules.parameters()]

@@ -4,9 +4,8 @@ A graph break raises an error there, and so does the ninth graph of a function.
 """
 
 import random
-from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, get_args
+from typing import get_args
 
 import addict
 import omegaconf
@@ -37,7 +36,7 @@ one_graph = partial(torch.compile, fullgraph=True, backend="eager")
 
 
 @pytest.fixture(autouse=True)
-def fresh_compiler() -> Iterator[None]:
+def fresh_compiler():
     torch._dynamo.reset()
     counters.clear()
     yield
@@ -47,16 +46,14 @@ def fresh_compiler() -> Iterator[None]:
 class LogsEverything(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
     """Logs each kind of tensor with each setting of the logger."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.net = nn.Linear(OBS_SIZE, 1)
 
-    def forward(self, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+    def forward(self, batch):
         return {"prediction": self.net(batch["obs"])}
 
-    def compute_self_supervised_loss(
-        self, *, learner: Any, module_id: str, fwd_out: Any, scale: float = 1.0, **kwargs: Any
-    ) -> torch.Tensor:
+    def compute_self_supervised_loss(self, *, learner, module_id, fwd_out, scale=1.0, **kwargs):
         loss = fwd_out["prediction"].square().mean()
         for setting in SETTINGS:
             learner.metrics.log_value((module_id, str(setting)), fwd_out["prediction"], **setting)
@@ -66,7 +63,7 @@ class LogsEverything(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
         return loss * scale
 
 
-def make_learner() -> PolicyLearner:
+def make_learner():
     modules = make_modules()
     modules["logs_everything"] = LogsEverything()
     return PolicyLearner(module=modules)
@@ -75,22 +72,22 @@ def make_learner() -> PolicyLearner:
 # The three ways in which a compiled function gets at what it works on
 
 
-def as_argument(learner: PolicyLearner) -> Callable[..., Any]:
+def as_argument(learner):
     return partial(one_graph(compute_losses), learner)
 
 
-def in_a_closure(learner: PolicyLearner) -> Callable[..., Any]:
+def in_a_closure(learner):
     return one_graph(lambda batch, scale: compute_losses(learner, batch, scale=scale))
 
 
-def as_a_global(learner: PolicyLearner) -> Callable[..., Any]:
+def as_a_global(learner):
     global LEARNER
     LEARNER = learner
     return one_graph(lambda batch, scale: compute_losses(LEARNER, batch, scale=scale))
 
 
 @pytest.mark.parametrize("place", [as_argument, in_a_closure, as_a_global])
-def test_dispatch_and_every_kind_of_logging_are_one_graph(place: Callable[..., Any]) -> None:
+def test_dispatch_and_every_kind_of_logging_are_one_graph(place):
     learner, eager_learner = make_learner(), make_learner()
     compiled = place(learner)
 
@@ -106,9 +103,7 @@ def test_dispatch_and_every_kind_of_logging_are_one_graph(place: Callable[..., A
 class LogsItsLoss(nn.Linear, SelfSupervisedLossAPI[torch.Tensor]):
     """Logs with each setting of the logger what it returns."""
 
-    def compute_self_supervised_loss(
-        self, *, learner: Any, fwd_out: torch.Tensor, scale: float | None, **kwargs: Any
-    ) -> torch.Tensor:
+    def compute_self_supervised_loss(self, *, learner, fwd_out, scale, **kwargs):
         loss = fwd_out.square().mean()
         for setting in SETTINGS:
             learner.metrics.log_value(str(setting), loss, **setting)
@@ -117,8 +112,8 @@ class LogsItsLoss(nn.Linear, SelfSupervisedLossAPI[torch.Tensor]):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Inductor's own, when it is imported
 @pytest.mark.parametrize("scale", [None, 1.0])
-def test_a_logged_loss_keeps_its_gradient(scale: float | None) -> None:
-    def step(learner: Learner, obs: torch.Tensor, reduce: bool) -> tuple[torch.Tensor, Any]:
+def test_a_logged_loss_keeps_its_gradient(scale):
+    def step(learner, obs, reduce):
         fwd_out = {"m": learner.module["m"](obs)}
         loss = learner.compute_losses(fwd_out=fwd_out, batch={"m": obs}, scale=scale)["m"]
         return loss, learner.metrics.reduce() if reduce else None
@@ -137,8 +132,8 @@ def test_a_logged_loss_keeps_its_gradient(scale: float | None) -> None:
         torch.testing.assert_close(gradients, expected_gradients)
 
 
-def test_reduce_can_be_part_of_the_graph() -> None:
-    def losses_and_metrics(learner: PolicyLearner, batch: dict[str, Any]) -> tuple[Any, Any]:
+def test_reduce_can_be_part_of_the_graph():
+    def losses_and_metrics(learner, batch):
         return compute_losses(learner, batch), learner.metrics.reduce()
 
     learner, eager_learner = make_learner(), make_learner()
@@ -157,9 +152,7 @@ def test_reduce_can_be_part_of_the_graph() -> None:
 class LogsLosses(nn.Linear, SelfSupervisedLossAPI[torch.Tensor]):
     """Logs its loss with every reduction that keeps one value."""
 
-    def compute_self_supervised_loss(
-        self, *, learner: Any, module_id: str, fwd_out: torch.Tensor, **kwargs: Any
-    ) -> torch.Tensor:
+    def compute_self_supervised_loss(self, *, learner, module_id, fwd_out, **kwargs):
         loss = fwd_out.square().mean()
         for reduce in get_args(Reduce):
             learner.metrics.log_value((module_id, reduce), loss, reduce=reduce)
@@ -224,13 +217,13 @@ def test_losses_that_turn_into_nan_cause_no_new_graph():
     assert counters["stats"]["unique_graphs"] <= 2
 
 
-def test_numbers_are_logged_without_recompiling() -> None:
+def test_numbers_are_logged_without_recompiling():
     # All but those where a constant that runs would be a new one, each time: log a tensor there.
     settings = [
         setting for setting in SETTINGS if setting not in ({"reduce": "mean"}, {"reduce": "sum"})
     ]
 
-    def log(metrics: MetricsLogger, x: torch.Tensor) -> torch.Tensor:
+    def log(metrics, x):
         for setting in settings:
             metrics.log_dict({"float": 0.5, "int": 2, "bool": True}, key=str(setting), **setting)
         for reduce in ("min", "max", "sum", "item"):
@@ -248,8 +241,8 @@ def test_numbers_are_logged_without_recompiling() -> None:
 
 
 @torch._dynamo.config.patch(specialize_float=False)
-def test_a_number_that_dynamo_takes_for_a_variable_is_logged() -> None:
-    def log(metrics: MetricsLogger, x: torch.Tensor, value: float) -> torch.Tensor:
+def test_a_number_that_dynamo_takes_for_a_variable_is_logged():
+    def log(metrics, x, value):
         metrics.log_value("learning_rate", value)
         return x * value
 
@@ -260,8 +253,8 @@ def test_a_number_that_dynamo_takes_for_a_variable_is_logged() -> None:
     assert metrics.reduce() == {"learning_rate": 0.5}
 
 
-def test_one_key_can_be_logged_in_eager_mode_and_in_a_graph() -> None:
-    def log(metrics: MetricsLogger, x: torch.Tensor) -> torch.Tensor:
+def test_one_key_can_be_logged_in_eager_mode_and_in_a_graph():
+    def log(metrics, x):
         metrics.log_value("loss", x)
         metrics.log_value("recent", x, window=2)
         return x + 1
@@ -281,9 +274,7 @@ def test_one_key_can_be_logged_in_eager_mode_and_in_a_graph() -> None:
 class FailsAtFirst(Policy, SelfSupervisedLossAPI[torch.Tensor]):
     calls = 0
 
-    def compute_self_supervised_loss(
-        self, *, fwd_out: Any, config: str, **kwargs: Any
-    ) -> torch.Tensor:
+    def compute_self_supervised_loss(self, *, fwd_out, config, **kwargs):
         self.calls += 1
         if self.calls > 1:
             return fwd_out["logits"].sum()
@@ -302,7 +293,7 @@ class FailsAtFirst(Policy, SelfSupervisedLossAPI[torch.Tensor]):
         ("KeyError", "raised exception KeyError('typo')", ""),  # Dynamo 2.13 does not show its line
     ],
 )
-def test_the_error_of_a_loss_shows_in_a_graph(config: str, error: str, line: str) -> None:
+def test_the_error_of_a_loss_shows_in_a_graph(config, error, line):
     learner = Learner(module={"m": FailsAtFirst()}, config=config)
     with pytest.raises(Exception) as raised:
         one_graph(compute_losses)(learner, transitions(8))
@@ -311,7 +302,7 @@ def test_the_error_of_a_loss_shows_in_a_graph(config: str, error: str, line: str
     assert "add_note" not in str(raised.value)
 
 
-def test_without_fullgraph_an_error_is_the_one_of_eager_mode() -> None:
+def test_without_fullgraph_an_error_is_the_one_of_eager_mode():
     learner = Learner(module={"m": FailsAtFirst()}, config="KeyError")
     with pytest.raises(KeyError, match="typo") as raised:
         torch.compile(compute_losses, backend="eager")(learner, transitions(8))
@@ -319,11 +310,11 @@ def test_without_fullgraph_an_error_is_the_one_of_eager_mode() -> None:
 
 
 class DuckTyped(Policy):
-    def compute_self_supervised_loss(self, **kwargs: Any) -> torch.Tensor:
+    def compute_self_supervised_loss(self, **kwargs):
         raise AssertionError("called")
 
 
-def test_a_graph_has_no_warning_about_an_ignored_loss() -> None:
+def test_a_graph_has_no_warning_about_an_ignored_loss():
     learner = PolicyLearner(module={"m": DuckTyped()})
     assert one_graph(compute_losses)(learner, transitions(8)).keys() == {"m"}
 
@@ -340,7 +331,7 @@ class Validated(pydantic.BaseModel):
     [omegaconf.OmegaConf.create({"lr": 0.1}), addict.Dict(lr=0.1), Validated()],
     ids=["OmegaConf", "addict", "pydantic"],
 )
-def test_a_graph_can_pass_on_a_configuration_of_any_library(config: Any) -> None:
+def test_a_graph_can_pass_on_a_configuration_of_any_library(config):
     learner, batch = PolicyLearner(module=make_modules(), config=config), transitions(8)
     assert one_graph(compute_losses)(learner, batch) == compute_losses(learner, batch)
 
@@ -348,7 +339,7 @@ def test_a_graph_can_pass_on_a_configuration_of_any_library(config: Any) -> None
 # Other transformations, with the logger made inside
 
 
-def log_and_reduce(values: torch.Tensor) -> dict[str, Any]:
+def log_and_reduce(values):
     metrics = MetricsLogger()
     for value in values:
         for setting in SETTINGS:
@@ -356,16 +347,24 @@ def log_and_reduce(values: torch.Tensor) -> dict[str, Any]:
     return metrics.reduce()
 
 
-def test_vmap_reduces_each_column_separately() -> None:
+def test_values_are_reduced_in_tracing_as_in_eager_mode(monkeypatch):
+    """Runs the lines that Dynamo traces, which Python never runs otherwise."""
+    values = torch.tensor([1.0, 4.0, 2.0])
+    expected = log_and_reduce(values)
+    monkeypatch.setattr(torch.compiler, "is_dynamo_compiling", lambda: True)
+    torch.testing.assert_close(log_and_reduce(values), expected)
+
+
+def test_vmap_reduces_each_column_separately():
     values = torch.tensor([[1.0, 7.0], [4.0, 1.0], [2.0, 0.0]])
     reduced = torch.func.vmap(log_and_reduce, in_dims=1)(values)
     torch.testing.assert_close(reduced, log_and_reduce(values))
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_an_exported_program_reduces_what_it_logs(strict: bool) -> None:
+def test_an_exported_program_reduces_what_it_logs(strict):
     class Program(nn.Module):
-        def forward(self, values: torch.Tensor) -> dict[str, Any]:
+        def forward(self, values):
             return log_and_reduce(values)
 
     program = torch.export.export(Program(), (torch.zeros(3),), strict=strict).module()

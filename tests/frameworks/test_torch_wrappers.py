@@ -1,7 +1,6 @@
 """A module is trained through the wrappers of torch and Fabric as if it stood alone."""
 
 import importlib
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import lightning_fabric
@@ -24,42 +23,42 @@ from self_supervised_loss._wrappers import _ATTRIBUTES
 class Unwrappable(nn.Module):
     """A wrapper of one's own, with the method that RLlib's have."""
 
-    def __init__(self, inner: nn.Module) -> None:
+    def __init__(self, inner):
         super().__init__()
         self.inner = inner
 
-    def forward(self, batch: dict[str, torch.Tensor]) -> Any:
+    def forward(self, batch):
         return self.inner(batch)
 
-    def unwrapped(self) -> nn.Module:
+    def unwrapped(self):
         return self.inner
 
 
-def compiled(module: nn.Module) -> Any:
+def compiled(module):
     return torch.compile(module, backend="eager")
 
 
-def compiled_in_place(module: nn.Module) -> nn.Module:
+def compiled_in_place(module):
     module.compile(backend="eager")
     return module
 
 
-def sharded(module: nn.Module) -> nn.Module:
+def sharded(module):
     return fully_shard(module, mesh=init_device_mesh("cpu", (1,)))
 
 
-def first_fsdp(module: nn.Module) -> nn.Module:
+def first_fsdp(module):
     unsharded = ShardingStrategy.NO_SHARD  # there is but one process
     return FullyShardedDataParallel(
         module, sharding_strategy=unsharded, device_id=torch.device("cpu"), use_orig_params=True
     )
 
 
-def fabric(module: nn.Module) -> Any:
+def fabric(module):
     return Fabric(accelerator="cpu", devices=1).setup(module)
 
 
-def fabric_of_its_own_package(module: nn.Module) -> Any:
+def fabric_of_its_own_package(module):
     return lightning_fabric.Fabric(accelerator="cpu", devices=1).setup(module)
 
 
@@ -84,28 +83,28 @@ each_wrapper = pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS.k
 
 
 @pytest.fixture(scope="module", autouse=True)
-def process_group() -> Iterator[None]:
+def process_group():
     distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
     yield
     distributed.destroy_process_group()
 
 
 @pytest.fixture(autouse=True)
-def fresh_compiler() -> Iterator[None]:
+def fresh_compiler():
     yield
     torch._dynamo.reset()
 
 
 @pytest.fixture
-def batch() -> dict[str, torch.Tensor]:
+def batch():
     return transitions(16)
 
 
-def make_learner(wrap: Callable[[nn.Module], Any]) -> PolicyLearner:
+def make_learner(wrap):
     return PolicyLearner(module={name: wrap(module) for name, module in make_modules().items()})
 
 
-def gradients(module: nn.Module) -> list[torch.Tensor]:
+def gradients(module):
     return [
         parameter.grad.full_tensor() if isinstance(parameter.grad, DTensor) else parameter.grad
         for parameter in module.parameters()
@@ -113,9 +112,7 @@ def gradients(module: nn.Module) -> list[torch.Tensor]:
 
 
 @each_wrapper
-def test_a_wrapped_module_has_its_loss_and_gradients(
-    wrap: Callable[[nn.Module], Any], batch: dict[str, torch.Tensor]
-) -> None:
+def test_a_wrapped_module_has_its_loss_and_gradients(wrap, batch):
     wrapped, bare = make_learner(wrap), PolicyLearner(module=make_modules())
 
     losses, expected = compute_losses(wrapped, batch), compute_losses(bare, batch)
@@ -131,9 +128,7 @@ def test_a_wrapped_module_has_its_loss_and_gradients(
 
 
 @each_wrapper
-def test_learners_look_through_wrappers_inside_a_graph(
-    wrap: Callable[[nn.Module], Any], batch: dict[str, torch.Tensor]
-) -> None:
+def test_learners_look_through_wrappers_inside_a_graph(wrap, batch):
     learner = make_learner(wrap)
     with torch.no_grad():
         fwd_out = {module_id: module(batch) for module_id, module in learner.module.items()}
@@ -144,20 +139,20 @@ def test_learners_look_through_wrappers_inside_a_graph(
 
 
 @pytest.mark.parametrize("path", [path for path in _ATTRIBUTES if "deepspeed" not in path])
-def test_the_table_of_wrappers_names_a_class(path: str) -> None:
+def test_the_table_of_wrappers_names_a_class(path):
     module, _, name = path.rpartition(".")
     assert hasattr(importlib.import_module(module), name), f"_wrappers.py: {module} has no {name}"
 
 
 @pytest.mark.parametrize("wrap", [DistributedDataParallel, compiled, fabric])
 def test_a_wrapper_around_all_modules_is_refused(
-    wrap: Callable[[nn.Module], Any],
-) -> None:
+    wrap,
+):
     with pytest.raises(TypeError, match="Wrap each module instead of the ModuleDict"):
         PolicyLearner(module=wrap(make_modules()))
 
 
-def test_an_unknown_wrapper_triggers_a_warning(batch: dict[str, torch.Tensor]) -> None:
+def test_an_unknown_wrapper_triggers_a_warning(batch):
     wrapper = TensorDictModule(make_modules()["icm"], in_keys=["obs"], out_keys=["logits"])
     fwd_out = {"logits": torch.zeros(16, 3)}
     with pytest.warns(UserWarning, match="TensorDictModule is an unknown wrapper"):

@@ -34,7 +34,7 @@ PYRIGHT_FOR_READMES = {
 
 
 @pytest.fixture
-def readmes(tmp_path: Path) -> Path:
+def readmes(tmp_path):
     """A folder with the blocks of each README as one program."""
     for name, readme in READMES.items():
         tokens = MarkdownIt().parse(readme.read_text())
@@ -44,7 +44,7 @@ def readmes(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_mypy(readmes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mypy(readmes, monkeypatch):
     monkeypatch.setenv("MYPYPATH", str(ROOT / "tests"))
     options = f"--config-file={HERE / 'mypy.ini'}", "--output=json"
     reports = [
@@ -55,7 +55,7 @@ def test_mypy(readmes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("folder", ["here", "readmes"])
-def test_pyright(folder: str, readmes: Path) -> None:
+def test_pyright(folder, readmes):
     (readmes / "pyrightconfig.json").write_text(json.dumps(PYRIGHT_FOR_READMES))
     project = HERE if folder == "here" else readmes
     output = run(
@@ -68,21 +68,21 @@ def test_pyright(folder: str, readmes: Path) -> None:
     assert {*errors} == (REFUSED if folder == "here" else set())
 
 
-def test_ty() -> None:
+def test_ty():
     options = "--error=all", f"--python={sys.executable}", "--output-format=gitlab"
     places = [report["location"] for report in json.loads(run("ty", "check", *options, str(HERE)))]
     errors = [(Path(place["path"]).name, place["positions"]["begin"]["line"]) for place in places]
     assert {*errors} == REFUSED
 
 
-def test_pyrefly() -> None:
+def test_pyrefly():
     interpreter = f"--python-interpreter-path={sys.executable}"
     options = "--preset=strict", interpreter, "--output-format=json"
     errors = json.loads(run("pyrefly", "check", *options, str(HERE)))["errors"]
     assert {(Path(error["path"]).name, error["line"]) for error in errors} == REFUSED
 
 
-def test_the_package_is_typed_completely(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_package_is_typed_completely(monkeypatch):
     # Here pyright ignores --pythonpath, and looks where the first Python on the PATH does.
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
@@ -94,7 +94,7 @@ def test_the_package_is_typed_completely(monkeypatch: pytest.MonkeyPatch) -> Non
     assert report["completenessScore"] == 1
 
 
-def run(tool: str, *arguments: str) -> str:
+def run(tool, *arguments):
     process = subprocess.run(
         [sys.executable, "-m", tool, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )

@@ -46,44 +46,34 @@ def compute_loss(module, learner_class=Learner, **extras):
 # What a learner is created and called with
 
 
-@pytest.mark.parametrize("module", [Curious(), Curious, [Curious()]])
-def test_a_module_that_is_not_a_mapping_is_refused(module):
-    with pytest.raises(TypeError, match="module must be a mapping from module ID to module, got"):
+REMEDY = 'Write Learner(module={"my_module": my_module}).'
+
+
+@pytest.mark.parametrize(
+    ("module", "end"),
+    [
+        (Curious(), f"Curious. {REMEDY}"),
+        (Curious, f"Curious. {REMEDY}"),
+        ([Curious()], f"list. {REMEDY}"),
+        (Wrapper(Wrapper({"icm": Curious()})), "Wrapper. Wrap each module instead of the dict."),
+    ],
+    ids=["module", "class", "list", "wrapper"],
+)
+def test_a_module_that_is_not_a_mapping_is_refused(module, end):
+    with pytest.raises(TypeError) as raised:
         Learner(module=module)
-
-
-def test_the_message_about_a_single_module_shows_the_mapping_to_write():
-    with pytest.raises(TypeError) as raised:
-        Learner(module=Curious())
-    assert str(raised.value) == (
-        "module must be a mapping from module ID to module, got Curious. "
-        'Write Learner(module={"my_module": my_module}).'
-    )
-
-
-def test_a_wrapper_around_all_modules_is_refused():
-    with pytest.raises(TypeError) as raised:
-        Learner(module=Wrapper(Wrapper({"icm": Curious()})))
-    assert str(raised.value).endswith("got Wrapper. Wrap each module instead of the dict.")
+    assert str(raised.value) == f"module must be a mapping from module ID to module, got {end}"
 
 
 @pytest.mark.parametrize(
     ("module_id", "batch", "message"),
     [
-        (
-            "imc",
-            {"icm": {}},
-            "'imc' is in fwd_out but not in module, which has ['icm', 'rnd'].",
-        ),
-        (
-            "rnd",
-            {"icm": {}, "pi": {}},
-            "'rnd' is in fwd_out but not in batch, which has ['icm', 'pi'].",
-        ),
+        ("imc", {"icm": {}}, "module, which has ['icm', 'rnd']."),
+        ("rnd", {"icm": {}, "pi": {}}, "batch, which has ['icm', 'pi']."),
         (
             "rnd",
             {"obs": [1.0], "new_obs": [2.0]},
-            "'rnd' is in fwd_out but not in batch, which has ['obs', 'new_obs']. "
+            "batch, which has ['obs', 'new_obs']. "
             "If these are columns, pass batch={'rnd': columns}.",
         ),
     ],
@@ -93,7 +83,7 @@ def test_a_missing_id_is_named(module_id, batch, message):
     learner = Learner(module={"icm": Curious(), "rnd": Curious()})
     with pytest.raises(KeyError) as raised:
         learner.compute_losses(fwd_out={module_id: {}}, batch=batch)
-    assert raised.value.args == (message,)
+    assert raised.value.args == (f"{module_id!r} is in fwd_out but not in {message}",)
     assert isinstance(raised.value.__cause__, KeyError)  # a mapping's own error may say more
 
 
@@ -150,28 +140,31 @@ def test_arguments_are_keyword_only(call):
 # Losses
 
 
-@pytest.mark.parametrize("module", [Curious(loss=None), Plain()])
-def test_a_loss_that_is_none_is_refused(module):
-    class Forgetful(Learner):
-        def compute_loss_for_module(self, **arguments): ...
+class Async(SelfSupervisedLossAPI):
+    async def compute_self_supervised_loss(self, **arguments):
+        return 0.0
 
+
+class Forgetful(Learner):
+    def compute_loss_for_module(self, **arguments): ...
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (
+            Curious(loss=None),
+            "the loss of module 'm' (Curious) is None. Return it from the loss method.",
+        ),
+        (Plain(), "the loss of module 'm' (Plain) is None. Return it from the loss method."),
+        (Async(), "the loss method of module 'm' (Async) is async. Define it without async."),
+    ],
+    ids=["module", "fallback", "async"],
+)
+def test_a_loss_that_is_none_or_a_coroutine_is_refused(module, message):
     with pytest.raises(TypeError) as raised:
         compute_loss(module, Forgetful)
-    assert str(raised.value) == (
-        f"the loss of module 'm' ({type(module).__name__}) is None. Return it from the loss method."
-    )
-
-
-def test_an_async_loss_method_is_refused():
-    class Async(SelfSupervisedLossAPI):
-        async def compute_self_supervised_loss(self, **arguments):
-            return 0.0
-
-    with pytest.raises(TypeError) as raised:
-        compute_loss(Async())
-    assert str(raised.value) == (
-        "the loss method of module 'm' (Async) is async. Define it without async."
-    )
+    assert str(raised.value) == message
 
 
 @pytest.mark.parametrize("module", [Plain(), Wrapper(Plain())], ids=["bare", "wrapped"])

@@ -1,7 +1,5 @@
 """DeepSpeed's engine is looked through, and trains the module inside, on the CPU."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from frameworks.shared import compute_losses, make_modules, transitions
@@ -11,7 +9,7 @@ from self_supervised_loss import Learner
 
 
 @pytest.fixture(autouse=True)
-def one_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def one_process(monkeypatch):
     for name, value in {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
@@ -21,7 +19,7 @@ def one_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.filterwarnings("ignore")  # its own, many
-def test_a_module_in_an_engine_gets_its_own_loss_and_is_trained() -> None:
+def test_a_module_in_an_engine_gets_its_own_loss_and_is_trained():
     import deepspeed  # asks for the accelerator when it is imported
 
     icm, batch = make_modules()["icm"], transitions(8)

@@ -132,7 +132,7 @@ def test_the_readme_lists_the_wrappers_that_learners_look_through():
     class_names = {path.rpartition(".")[2] for path in _ATTRIBUTES}
     public_names = {"OptimizedModule": "torch.compile", "_FabricModule": "Fabric"}
     expected = {public_names.get(name, name) for name in class_names}
-    assert {*re.findall(r"`([\w.]+)`", sentence)} == expected, "README.md or _wrappers.py is wrong"
+    assert {*re.findall(r"`([\w.]+)`", sentence)} == expected, "README.md and _wrappers.py differ"
 
 
 def test_the_contributing_guide_lists_every_source_file():

@@ -1,7 +1,6 @@
 """A module is trained through the wrappers of torch and Fabric as if it stood alone."""
 
 import importlib
-from typing import Any
 
 import lightning_fabric
 import pytest
@@ -62,7 +61,7 @@ def fabric_of_its_own_package(module):
     return lightning_fabric.Fabric(accelerator="cpu", devices=1).setup(module)
 
 
-WRAPPERS: dict[str, Callable[[nn.Module], Any]] = {
+WRAPPERS = {
     "torch.compile": compiled,
     "module.compile": compiled_in_place,
     "DDP": DistributedDataParallel,

@@ -107,6 +107,11 @@ def test_without_its_marked_lines_a_program_runs_without_the_library():
     exec(unmarked, {"__name__": "__main__"})
 
 
+def test_the_readme_begins_with_an_error_that_it_prints_below():
+    error, *others = [block.content for block in blocks(README, "")]
+    assert error in others
+
+
 # Excerpts, lists and links
 
 

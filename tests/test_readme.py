@@ -68,6 +68,8 @@ def run_blocks(page):
                 if not is_same(text, printed)
             ]
             assert not wrong, f"output of the block at {place(page, block)}: {wrong}"
+    for test in [value for name, value in program.items() if name.startswith("test_")]:
+        test()
 
 
 def shown_output(block, following):

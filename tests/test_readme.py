@@ -142,6 +142,11 @@ def test_the_readme_lists_the_wrappers_that_learners_look_through():
     assert {*re.findall(r"`([\w.]+)`", sentence)} == expected, "README.md and _wrappers.py differ"
 
 
+def test_the_page_on_benchmarks_begins_with_rows_of_its_table():
+    opening, _, table = (PROJECT / "tests/benchmarks/README.md").read_text().partition("## All")
+    assert {*re.findall(r"^\| .*", opening, re.MULTILINE)} < {*table.splitlines()}
+
+
 def test_the_contributing_guide_lists_every_source_file():
     source = PROJECT / "src/self_supervised_loss"
     files = {str(path.relative_to(source)) for path in source.rglob("*.py")}

@@ -1,6 +1,9 @@
 """The recipes in `examples/README.md` do what the page says, in two processes with DDP."""
 
 import copy
+import os
+import sys
+import tempfile
 
 import pytest
 import torch
@@ -155,5 +158,6 @@ def check_rules_of_ddp():
 
 if __name__ == "__main__":
     with process_group():
+        os.chdir(tempfile.mkdtemp(dir=sys.argv[1]))  # a recipe saves a file
         run_recipes()
         check_rules_of_ddp()

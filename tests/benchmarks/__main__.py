@@ -1,9 +1,9 @@
-"""Measures what the library costs, and prints the part of `README.md` that says so.
+"""Measures the costs of the library, and prints the table of `README.md`.
 
     python tests/benchmarks
 
-It needs the extra `all`. What stands in one line was timed in turns, so that the ratio holds
-although the machine may be busy. Memory is read once.
+It needs the extra `all`. The alternatives in a row are timed in turns, so their ratio also holds on
+a busy machine. Memory is read once.
 """
 
 import logging
@@ -23,14 +23,15 @@ PACKAGES = "self-supervised-loss", "ray", "tianshou", "torch"
 
 def main() -> None:
     torch.set_num_threads(1)
-    logging.disable(logging.WARNING)  # RLlib has much to say
+    logging.disable(logging.WARNING)  # RLlib warns a lot
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     print(f"Python {platform.python_version()}, {versions}\n")
-    print("| what | ours | beside | its | ratio | goal |\n| --- | ---: | --- | ---: | ---: | --- |")
+    print("| measured | ours | compared with | theirs | ratio | goal |")
+    print("| --- | ---: | --- | ---: | ---: | --- |")
     for benchmark in imports, dispatch, training_step, metrics:
-        for what, ours, other, its, unit, goal in benchmark.measure():
-            figures = f"{show(ours, unit)} | {other} | {show(its, unit)} | {ours / its:.3g}"
-            print(f"| {what} | {figures} | {goal} |", flush=True)
+        for measured, ours, other, theirs, unit, goal in benchmark.measure():
+            figures = f"{show(ours, unit)} | {other} | {show(theirs, unit)} | {ours / theirs:.3g}"
+            print(f"| {measured} | {figures} | {goal} |", flush=True)
 
 
 def show(value: float, unit: str) -> str:

@@ -1,4 +1,4 @@
-"""What an import takes, with the interpreter that does it: time, and resident memory."""
+"""Time and resident memory of an import, together with those of the interpreter."""
 
 import subprocess
 import sys
@@ -13,20 +13,20 @@ IMPORTS = {
     "Python alone": "pass",
     "RLlib's API": "from ray.rllib.core.rl_module.apis import SelfSupervisedLossAPI",
 }
-MEMORY = "import psutil; print(psutil.Process().memory_info().rss)"  # psutil is in all of them
+MEMORY = "import psutil; print(psutil.Process().memory_info().rss)"  # each imports psutil
 
 
 def measure() -> Iterator[Row]:
     seconds = interleave(
         {name: lambda code=code: run(code) for name, code in IMPORTS.items()},
         rounds=12,
-        timer=time.perf_counter,  # the time of this processor does not count other processes
+        timer=time.perf_counter,  # CPU time would not count the interpreter, another process
     )
     memory = {name: int(run(f"{code}\n{MEMORY}")) for name, code in IMPORTS.items()}
     goals = {"typing_extensions": "1.1", "Python alone": "", "RLlib's API": ""}
     for other, goal in goals.items():
-        what = "importing, with the interpreter"
-        yield Row(what, seconds["ours"], other, seconds[other], "ms", goal)
+        measured = "importing, with the interpreter"
+        yield Row(measured, seconds["ours"], other, seconds[other], "ms", goal)
     for other in "Python alone", "RLlib's API":
         yield Row("memory after importing", memory["ours"], other, memory[other], "MB")
 

@@ -1,5 +1,4 @@
-"""Times several ways to do the same, in turns, so that whatever else the machine does slows all of
-them alike."""
+"""Times several ways to do the same, in turns, so other programs slow down all of them alike."""
 
 import random
 import statistics
@@ -10,21 +9,21 @@ from typing import Any, NamedTuple
 
 
 class Row(NamedTuple):
-    """One line of the table: what the library takes, beside what something else takes."""
+    """One row of the table: the cost of the library and of an alternative."""
 
-    what: str
+    measured: str
     ours: float  # in seconds or bytes
     other: str
-    its: float
-    unit: str  # that the table has them in
-    goal: str = ""  # what the ratio of the two is not to exceed
+    theirs: float
+    unit: str  # in the table
+    goal: str = ""  # the upper bound on the ratio
 
 
 def interleave(
     sides: dict[str, Callable[[], Any]],
     *,
     rounds: int = 50,
-    timer: Callable[[], float] = time.process_time,  # goes on without other processes
+    timer: Callable[[], float] = time.process_time,  # counts this process only
 ) -> dict[str, float]:
     """Returns the seconds that a call takes, by name: the median of the rounds. In each round, each
     is timed for about 10 ms, or one call."""
@@ -33,7 +32,7 @@ def interleave(
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     names, shuffle = [*sides], random.Random(0).shuffle
     for _ in range(rounds):
-        shuffle(names)  # what runs after its like may find more in the processor's caches
+        shuffle(names)  # a similar call before it may fill the processor's caches
         for name in names:
             seconds[name].append(timers[name].timeit(numbers[name]) / numbers[name])
     return {name: statistics.median(values) for name, values in seconds.items()}

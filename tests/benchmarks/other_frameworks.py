@@ -1,4 +1,4 @@
-"""The training step of `training_step.py` in RLlib and in Tianshou, with what they have for it."""
+"""The training step of `training_step.py` in RLlib and in Tianshou, with their own classes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ OBS_SPACE, ACTION_SPACE = gym.spaces.Box(-1, 1, (OBS_SIZE,)), gym.spaces.Discret
 
 
 class PolicyRLModule(TorchRLModule, Policy):
-    """The policy of `ppo_curiosity.py` as a module of RLlib's."""
+    """The policy of `ppo_curiosity.py` as an RLlib module."""
 
     def setup(self):
         Policy.__init__(self, OBS_SIZE, NUM_ACTIONS)
@@ -36,7 +36,7 @@ class PolicyRLModule(TorchRLModule, Policy):
 
 
 def make_modules() -> MultiRLModule:
-    """Makes a policy and an ICM as modules of RLlib's, which any loop can train."""
+    """Makes a policy and an ICM as RLlib modules, which any loop can train."""
     spaces = {"observation_space": OBS_SPACE, "action_space": ACTION_SPACE}
     specs = {
         "policy": RLModuleSpec(module_class=PolicyRLModule, **spaces),
@@ -71,7 +71,7 @@ class RLlibLearner(TorchLearner):
 def step_of_rllib(
     modules: MultiRLModule, draw_minibatch: Callable[[], dict[str, torch.Tensor]], metrics: Any
 ) -> Callable[[], Any]:
-    """Returns what RLlib's `Learner.update` does with a minibatch, without its statistics."""
+    """Returns the part of RLlib's `Learner.update` for a minibatch, without its statistics."""
     learner = RLlibLearner(config=PPOConfig().training(lr=0.0), module=modules)
     learner.build()
     learner.metrics = metrics
@@ -112,9 +112,9 @@ def make_tianshou() -> ICMOnPolicyWrapper:
 def step_of_tianshou(
     algorithm: ICMOnPolicyWrapper, batch: dict[str, torch.Tensor]
 ) -> Callable[[], None]:
-    """Returns what Tianshou does with a minibatch, which it draws itself.
+    """Returns the part of Tianshou's update for a minibatch, which it draws itself.
 
-    What it does once per rollout, advantages and old log probabilities, is left out, and so are its
+    Its work once per rollout, advantages and old log probabilities, is left out, and so are its
     statistics.
     """
     SequenceSummaryStats.from_sequence = lambda sequence: None

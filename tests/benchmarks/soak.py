@@ -1,9 +1,8 @@
-"""A long run: does memory stay flat over a million calls, and over 100,000 classes that come and
-go?
+"""Checks that memory stays flat over a million calls, and over 100,000 classes that are dropped.
 
     python tests/benchmarks/soak.py
 
-Each scenario runs in a process of its own, whose memory no other one has raised.
+Each scenario runs in a separate process, so no other scenario has raised its memory.
 `tests/unit/test_soak.py` runs the same scenarios for a second.
 """
 
@@ -18,9 +17,9 @@ from typing import Any
 
 from self_supervised_loss import Learner, SelfSupervisedLossAPI
 
-# The least that a leak keeps is a pointer per call, 7.5 MB in the 990,000 calls after warm-up, or a
-# class of 1 kB, 95 MB in 99,000. By itself Python's allocator takes memory in arenas of 1 MB, of
-# which some are half empty.
+# The smallest leak keeps a pointer per call, 7.5 MB in the 990,000 calls after warm-up, or a class
+# of 1 kB, 95 MB in 99,000. Python's allocator takes memory in arenas of 1 MB, some of them half
+# empty.
 MB_THAT_IS_FLAT = 4
 REDUCTIONS = "min", "max", "sum", "ema", "item"
 
@@ -52,7 +51,7 @@ def compute_losses(learner: Learner, step: int) -> dict[str, Any]:
     return learner.compute_losses(fwd_out=batch, batch=batch)
 
 
-# The scenarios. Each goes on for ever, and yields after each step.
+# The scenarios. Each runs forever, and yields after each step.
 
 
 def one_learner() -> Iterator[None]:
@@ -62,7 +61,7 @@ def one_learner() -> Iterator[None]:
         yield
 
 
-def learners_that_come_and_go() -> Iterator[None]:
+def dropped_learners() -> Iterator[None]:
     modules = {"own": Curious(), "fallback": Plain()}
     for step in count():
         learner = LoggingLearner(module=modules)
@@ -70,7 +69,7 @@ def learners_that_come_and_go() -> Iterator[None]:
         yield
 
 
-def classes_that_come_and_go() -> Iterator[None]:
+def dropped_classes() -> Iterator[None]:
     loss_method = {"compute_self_supervised_loss": Curious.compute_self_supervised_loss}
     learner = LoggingLearner(module={})
     for step, kind in enumerate(cycle(["derived", "registered", "duck-typed", "plain"])):
@@ -83,16 +82,16 @@ def classes_that_come_and_go() -> Iterator[None]:
             warnings.simplefilter("ignore")  # of duck typing
             compute_losses(learner, step)
         if step % 100 == 0:
-            # isinstance of an ABC asks all its subclasses, also the dropped ones until they are
-            # collected
+            # isinstance with an ABC asks all its subclasses, including dropped ones that are not
+            # yet collected.
             gc.collect()
         yield
 
 
 SCENARIOS = (
     (one_learner, 1_000_000),
-    (learners_that_come_and_go, 1_000_000),
-    (classes_that_come_and_go, 100_000),
+    (dropped_learners, 1_000_000),
+    (dropped_classes, 100_000),
 )
 
 

@@ -1,8 +1,8 @@
-"""A training step of PPO with an ICM: by our `Learner`, by hand, by RLlib and by Tianshou.
+"""Times a training step of PPO with an ICM: with our `Learner`, by hand, in RLlib and in Tianshou.
 
-In a step, each draws a shuffled minibatch, runs networks of the same sizes, computes the same
-losses, goes backward and steps one Adam per module. The learning rate is 0, so that all steps are
-alike. Nothing is logged, except for the last row.
+Each step draws a shuffled minibatch, runs networks of the same sizes, computes the same losses and
+their gradients, and steps one Adam per module. The learning rate is 0, so all steps are alike. Only
+the rows that say so log values.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ from self_supervised_loss import MetricsLogger, SelfSupervisedLossAPI
 
 Columns = dict[str, torch.Tensor]
 Losses = Callable[[Columns], list[torch.Tensor]]
-LOSS = torch.zeros((), requires_grad=True) * 1  # has a graph, as a loss does
+LOSS = torch.zeros((), requires_grad=True) * 1  # has a graph like any loss
 
 torch.manual_seed(0)
 BATCH = {
@@ -46,7 +46,7 @@ class NoMetrics:
 
 
 class Collected:
-    """Collects values as a hand-written step does, which returns them."""
+    """Collects values to return, like a hand-written step."""
 
     def __init__(self):
         self.values = []
@@ -56,7 +56,7 @@ class Collected:
 
 
 class FreeICM(SelfSupervisedLossAPI[torch.Tensor]):
-    """Logs what an ICM logs. The loss takes next to no time, so that the rest is left."""
+    """Logs the values of an ICM. The loss takes almost no time, which leaves the rest."""
 
     def compute_self_supervised_loss(self, *, learner, module_id, **kwargs):
         learner.metrics.log_dict({"forward_loss": LOSS, "inverse_loss": LOSS}, key=module_id)
@@ -64,7 +64,7 @@ class FreeICM(SelfSupervisedLossAPI[torch.Tensor]):
 
 
 class FreePPOLearner(PPOLearner):
-    """Logs what PPO logs. The loss takes next to no time, so that the rest is left."""
+    """Logs the values of PPO. The loss takes almost no time, which leaves the rest."""
 
     def compute_loss_for_module(self, *, module_id, **kwargs):
         self.metrics.log_dict(
@@ -91,7 +91,7 @@ def measure_steps() -> Iterator[Row]:
     }
     check_gradients(steps, modules, tianshou)
     seconds = interleave(steps, rounds=300)
-    yield from beside_by_hand("a training step", seconds)
+    yield from compared_with_by_hand("a training step", seconds)
     for other in "RLlib's", "Tianshou's":
         yield Row("a training step", seconds["ours"], other, seconds[other], "ms", "1")
 
@@ -126,15 +126,16 @@ def measure_compiled_steps() -> Iterator[Row]:
         "by hand, with five values": step_of(optimizers, lambda batch: values_by_hand(batch)[0]),
     }
     seconds = interleave(steps, rounds=300)
-    yield from beside_by_hand("a compiled training step", seconds)
-    what, other = "a compiled training step that logs five values", "by hand, with five values"
-    yield Row(what, seconds["ours, logging"], other, seconds[other], "ms", "1.05")
+    yield from compared_with_by_hand("a compiled training step", seconds)
+    measured = "a compiled training step that logs five values"
+    other = "by hand, with five values"
+    yield Row(measured, seconds["ours, logging"], other, seconds[other], "ms", "1.05")
 
 
-def beside_by_hand(what: str, seconds: dict[str, float]) -> Iterator[Row]:
+def compared_with_by_hand(measured: str, seconds: dict[str, float]) -> Iterator[Row]:
     by_hand, again = seconds["by hand"], seconds["by hand, again"]
-    yield Row(what, seconds["ours"], "by hand", by_hand, "ms", "1.01")
-    yield Row(f"noise of {what}: by hand, again", again, "by hand", by_hand, "ms")
+    yield Row(measured, seconds["ours"], "by hand", by_hand, "ms", "1.01")
+    yield Row(f"noise of {measured}: by hand, again", again, "by hand", by_hand, "ms")
 
 
 def measure_dispatch_and_logging() -> Iterator[Row]:
@@ -147,8 +148,8 @@ def measure_dispatch_and_logging() -> Iterator[Row]:
         "the whole step": step_of(optimizers, losses_by_learner(modules, MetricsLogger())),
     }
     seconds = interleave(steps)
-    what, other = "dispatch and logging in a training step", "the whole step"
-    yield Row(what, seconds["ours"], other, seconds[other], "µs", "0.012")
+    measured, other = "dispatch and logging in a training step", "the whole step"
+    yield Row(measured, seconds["ours"], other, seconds[other], "µs", "0.012")
 
 
 def losses_by_hand(modules: Any) -> Losses:
@@ -188,7 +189,7 @@ def losses_by_learner(modules: Any, metrics: Any) -> Losses:
 
 
 def make_optimizers(modules: Any) -> list[torch.optim.Optimizer]:
-    # One set for all steps on these modules, so that only the losses of the steps differ.
+    # One set for all steps on these modules, so only the losses differ.
     return [torch.optim.Adam(module.parameters(), lr=0.0) for module in modules.values()]
 
 

@@ -6,7 +6,7 @@ import tracemalloc
 from itertools import islice, pairwise
 
 import pytest
-from benchmarks.soak import classes_that_come_and_go, learners_that_come_and_go, one_learner
+from benchmarks.soak import dropped_classes, dropped_learners, one_learner
 
 STEPS = 500
 
@@ -32,9 +32,9 @@ def run(steps):
     ("scenario", "bytes_per_step"),
     [
         (one_learner, 4),  # a pointer takes 8
-        (learners_that_come_and_go, 4),
+        (dropped_learners, 4),
         # A class takes over 1,000. The caches of abc go up and down by 100.
-        (classes_that_come_and_go, 500),
+        (dropped_classes, 500),
     ],
 )
 def test_memory_does_not_grow_after_warm_up(scenario, bytes_per_step):

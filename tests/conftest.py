@@ -1,4 +1,4 @@
-"""Settings of the process that runs the tests, and of those that it starts."""
+"""Settings of the process that runs the tests, and of the processes that it starts."""
 
 import os
 

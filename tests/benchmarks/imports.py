@@ -1,4 +1,4 @@
-"""Time and resident memory of an import, together with those of the interpreter."""
+"""Time and resident memory of an import, including the interpreter."""
 
 import subprocess
 import sys

@@ -35,9 +35,7 @@ class ImitationWithCuriosity(PolicyLearner, LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def test_the_trainer_takes_the_steps_of_a_loop_by_hand_and_gets_what_modules_log(
-    tmp_path,
-):
+def test_a_trainer_takes_the_steps_of_a_loop_by_hand_and_gets_the_metrics(tmp_path):
     learner = ImitationWithCuriosity()
     batches = DataLoader([transitions(8) for _ in range(4)], batch_size=None)
     before, by_hand = copy.deepcopy(learner.state_dict()), copy.deepcopy(learner)

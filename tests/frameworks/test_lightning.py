@@ -2,21 +2,12 @@
 
 import copy
 
-import pytest
 import torch
 from frameworks.shared import PolicyLearner, compute_losses, make_modules, transitions
 from lightning import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 NUM_EPOCHS = 2
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers"),
-    # Lightning 2.6 makes use of what torch 2.13 is going to change.
-    pytest.mark.filterwarnings(
-        "ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning"
-    ),
-]
 
 
 class ImitationWithCuriosity(PolicyLearner, LightningModule):

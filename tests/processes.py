@@ -21,7 +21,7 @@ def run_in_two_processes(file, folder, *arguments):
     """Runs a file, which must use `process_group`, twice. Both processes must succeed."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-W", "error", file, str(folder), *arguments],
+            [sys.executable, file, str(folder), *arguments],
             env=ENVIRONMENT | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(2)

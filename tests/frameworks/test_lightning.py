@@ -2,21 +2,12 @@
 
 import copy
 
-import pytest
 import torch
 from frameworks.shared import PolicyLearner, compute_losses, make_modules, transitions
 from lightning import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 NUM_EPOCHS = 2
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers"),
-    # Lightning 2.6 makes use of what torch 2.13 is going to change.
-    pytest.mark.filterwarnings(
-        "ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning"
-    ),
-]
 
 
 class ImitationWithCuriosity(PolicyLearner, LightningModule):
@@ -35,9 +26,7 @@ class ImitationWithCuriosity(PolicyLearner, LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def test_the_trainer_takes_the_steps_of_a_loop_by_hand_and_gets_what_modules_log(
-    tmp_path,
-):
+def test_a_trainer_takes_the_steps_of_a_loop_by_hand_and_gets_the_metrics(tmp_path):
     learner = ImitationWithCuriosity()
     batches = DataLoader([transitions(8) for _ in range(4)], batch_size=None)
     before, by_hand = copy.deepcopy(learner.state_dict()), copy.deepcopy(learner)

@@ -108,7 +108,7 @@ def test_time_steps_count_like_rows(module):
 
 
 @every_shape
-def test_a_batch_with_all_rows_masked_has_a_finite_loss_and_zero_gradients(module, shape):
+def test_a_batch_of_masked_rows_has_a_finite_loss_and_zero_gradients(module, shape):
     batch = batch_for(module, shape) | {"loss_mask": np.zeros(shape, dtype=bool)}
     values = outcome(module, batch)
     assert all(np.isfinite(value).all() for value in values)

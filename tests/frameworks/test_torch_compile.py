@@ -110,7 +110,6 @@ class LogsItsLoss(nn.Linear, SelfSupervisedLossAPI[torch.Tensor]):
         return loss if scale is None else scale * loss
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Inductor's own, when it is imported
 @pytest.mark.parametrize("scale", [None, 1.0])
 def test_a_logged_loss_keeps_its_gradient(scale):
     def step(learner, obs, reduce):
@@ -198,7 +197,6 @@ def test_modules_in_two_intervals_need_at_most_five_graphs():
     assert counters["stats"]["unique_graphs"] <= 5
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute")  # Dynamo's, about inputs with a graph
 def test_loss_methods_can_be_compiled_separately():
     learner = make_learner_that_logs()
     for module in learner.module.values():

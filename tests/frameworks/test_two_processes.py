@@ -53,7 +53,7 @@ def save_loss_and_gradients(wrapper, folder):
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_two_processes_average_to_the_gradients_of_one_on_the_whole_batch(wrapper, tmp_path):
+def test_two_processes_average_to_the_gradients_of_one(wrapper, tmp_path):
     run_in_two_processes(__file__, tmp_path, wrapper)
 
     (first_loss, first_gradients), (second_loss, second_gradients) = (

@@ -155,7 +155,7 @@ def one_for(value: Any) -> Any:
 
 def operand_for(value: Any, number: float) -> Any:
     """Returns a number in a form that can be combined with a value."""
-    # JAX would move a plain number to the device by itself, which its transfer_guard can forbid.
+    # JAX would move a plain number to the device implicitly, which its transfer_guard can forbid.
     return find_imported("jax", "device_put")(number) if _is_jax_array(value) else number
 
 

@@ -18,7 +18,6 @@ def one_process(monkeypatch):
     distributed.destroy_process_group()
 
 
-@pytest.mark.filterwarnings("ignore")  # its own, many
 def test_a_module_in_an_engine_gets_its_own_loss_and_is_trained():
     import deepspeed  # asks for the accelerator when it is imported
 

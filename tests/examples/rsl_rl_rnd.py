@@ -1,4 +1,4 @@
-"""Random Network Distillation in rsl_rl's PPO, with our module in place of rsl_rl's own.
+"""Random Network Distillation in rsl_rl's PPO, with our module instead of rsl_rl's.
 
 The task is a room of 10 by 10 cells. An agent moves one cell at a time, along the axis for which
 its action is larger. The only reward is in the opposite corner, 18 steps away, and an episode ends

@@ -1,4 +1,4 @@
-"""PPO with curiosity in Tianshou 2, with our curiosity module in place of Tianshou's own ICM.
+"""PPO with curiosity in Tianshou 2, with our curiosity module instead of Tianshou's ICM.
 
 PPO alone learns nothing on this task, which is the same as in `ppo_curiosity.py`. The Intrinsic
 Curiosity Module of Pathak et al. (2017), https://arxiv.org/abs/1705.05363, also rewards the agent

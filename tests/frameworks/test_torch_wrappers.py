@@ -20,7 +20,7 @@ from self_supervised_loss._wrappers import _ATTRIBUTES
 
 
 class Unwrappable(nn.Module):
-    """A wrapper of one's own, with the method that RLlib's have."""
+    """A user's wrapper, with RLlib's method `unwrapped`."""
 
     def __init__(self, inner):
         super().__init__()
@@ -57,7 +57,7 @@ def fabric(module):
     return Fabric(accelerator="cpu", devices=1).setup(module)
 
 
-def fabric_of_its_own_package(module):
+def standalone_fabric(module):
     return lightning_fabric.Fabric(accelerator="cpu", devices=1).setup(module)
 
 
@@ -71,11 +71,11 @@ WRAPPERS = {
     "AveragedModel": AveragedModel,
     "checkpoint_wrapper": checkpoint_wrapper,
     "Fabric": fabric,
-    "Fabric of lightning_fabric": fabric_of_its_own_package,
-    "a wrapper of one's own": Unwrappable,
+    "Fabric of lightning_fabric": standalone_fabric,
+    "user's wrapper": Unwrappable,
     "torch.compile around DDP": lambda module: compiled(DistributedDataParallel(module)),
     "Fabric around torch.compile": lambda module: fabric(compiled(module)),
-    "one's own between two of torch": lambda module: compiled(Unwrappable(compiled(module))),
+    "user's wrapper between two of torch": lambda module: compiled(Unwrappable(compiled(module))),
 }
 
 each_wrapper = pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS.keys())

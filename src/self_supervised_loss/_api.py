@@ -22,21 +22,27 @@ _T = TypeVar("_T")
 class SelfSupervisedLossAPI(abc.ABC, Generic[TensorT, ConfigT, LearnerT]):
     """The interface of a module that brings its own loss, such as a curiosity or world model.
 
-    Once per batch, a learner calls the loss method of each module that implements this interface.
-    It computes the loss of every other module itself:
+    Derive your module from this class and from your framework's module class, and define the loss
+    method:
 
-        if isinstance(module, SelfSupervisedLossAPI):
-            loss = module.compute_self_supervised_loss(learner=learner, module_id=..., ...)
-        else:
-            loss = learner.compute_loss_for_module(module_id=..., ...)
+        class RND(torch.nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
+            ...
 
-    Derive your module from this class and from your framework's module class. If you cannot change
-    a class, or its metaclass conflicts, register it with `SelfSupervisedLossAPI.register`. A method
-    with the right name is not enough. The type arguments are optional.
+            def compute_self_supervised_loss(self, *, learner, module_id, fwd_out, **kwargs):
+                loss = fwd_out["intrinsic_rewards"].mean()
+                learner.metrics.log_value((module_id, "loss"), loss)
+                return loss
+
+    A learner calls this method once per batch. For a module that does not implement the interface,
+    the learner computes a loss with its `compute_loss_for_module`.
+
+    If you cannot change a class, or its metaclass conflicts, register it with
+    `SelfSupervisedLossAPI.register`. A method with the right name is not enough. The type
+    arguments, of tensors, configurations and learners, are optional.
 
     The interface is RLlib's class of the same name (Ray 2.60, `ray.rllib.core.rl_module.apis`). A
-    class that implements RLlib's implements this one, and an `RLModule` that implements this one
-    implements RLlib's.
+    class that implements RLlib's implements this one, too. An `RLModule` that implements this one
+    implements RLlib's, too.
     """
 
     __slots__ = ()
@@ -78,11 +84,6 @@ class SelfSupervisedLossAPI(abc.ABC, Generic[TensorT, ConfigT, LearnerT]):
         The loss covers this module only. For a loss across modules, override
         `Learner.compute_losses`.
 
-        With DistributedDataParallel (DDP), compute `fwd_out` by calling the wrapped module. With
-        DDP's default settings, the loss method may then use the module's parameters again, and
-        their gradients are averaged. Torch raises an error if it uses parameters that the forward
-        pass left out under `find_unused_parameters=True`, or any parameters under FSDP.
-
         Args:
             learner: The learner that calls the method. Use only `learner.module[module_id]`,
                 `learner.config`, `learner.metrics.log_value(...)` and
@@ -103,6 +104,12 @@ class SelfSupervisedLossAPI(abc.ABC, Generic[TensorT, ConfigT, LearnerT]):
             The loss, a differentiable scalar of shape `()`. A module with several terms returns
             their weighted sum and logs each term. If several optimizers train one module, the
             parameters of each optimizer get the gradient of the terms that depend on them.
+
+        Note:
+            Under DistributedDataParallel (DDP), call the wrapper for `fwd_out`. With its default
+            settings, the loss method may use the module's parameters again, and their gradients
+            are averaged. Torch raises an error if the loss method uses a parameter under FSDP, or
+            under `find_unused_parameters=True` one that the forward pass did not use.
         """
 
 

@@ -26,10 +26,10 @@ else:
 
 
 class Learner(Generic[TensorT, ConfigT]):
-    """Computes one loss per module: the module's own loss, or the learner's if it has none.
+    """Computes one loss per module: the module's own loss or, if it has none, the learner's.
 
-    A learner holds modules, a configuration and metrics, and nothing else. Create it wherever you
-    need it. If your program keeps the policy's loss, the learner holds the other modules:
+    A learner holds only modules, a configuration and metrics, so create it wherever you need it. In
+    a program that keeps the policy's loss, the learner holds the other modules:
 
         learner = Learner(module={"rnd": rnd})
         ...
@@ -37,7 +37,7 @@ class Learner(Generic[TensorT, ConfigT]):
         loss = policy_loss + losses["rnd"]
 
     To move your algorithm's loss into the learner, derive a class and override
-    `compute_loss_for_module`. It computes the loss of each module without its own.
+    `compute_loss_for_module`. It computes the loss of every module that brings none.
 
     Example:
         >>> class Rnd(SelfSupervisedLossAPI):

@@ -51,7 +51,7 @@ def go_together(kept: Any, value: Any) -> bool:
 def boxed(value: Any) -> Any:
     """Returns a value as it is stored between two steps, a tensor with one more dimension.
 
-    Dynamo takes a tensor without dimensions on the CPU for a number. It would read the number in
+    Dynamo treats a tensor without dimensions on the CPU as a number. It would read the number in
     each call, and compile again when it turns into NaN.
     """
     return value.unsqueeze(0) if is_torch_tensor(value) else value
@@ -68,7 +68,7 @@ def unboxed_shape_of(value: Any) -> Any:
 
 
 def copied(value: Any) -> Any:
-    """Returns a copy of a value, which changes in place do not reach."""
+    """Returns a copy, which in-place changes of the value do not affect."""
     if is_number(value) or _is_jax_array(value):
         return value
     if not is_torch_tensor(value):
@@ -81,7 +81,7 @@ def copied(value: Any) -> Any:
 
 
 def converted_copy(value: Any, convert: Callable[[Any], Any]) -> Any:
-    """Returns a converted value, as a copy that changes in place do not reach."""
+    """Returns a converted copy, which in-place changes of the value do not affect."""
     converted = convert(value)
     return copied(value) if converted is value else converted
 
@@ -146,7 +146,7 @@ def larger(first: Any, second: Any) -> Any:
 def one_for(value: Any) -> Any:
     """Returns the number 1 to count a value with, as a boxed tensor if Dynamo is tracing.
 
-    Dynamo takes a number for a constant, and would compile the graph again for each count.
+    Dynamo treats a number as a constant, and would compile the graph again for each count.
     """
     if is_dynamo_tracing() and is_torch_tensor(value):
         return value.new_ones((1,), dtype=find_imported("torch", "int64"))

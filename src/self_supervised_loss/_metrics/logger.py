@@ -22,7 +22,9 @@ from self_supervised_loss._metrics.settings import Reduce, Settings
 class MetricsLogger:
     """Collects values during training, and reduces the values of each key to one.
 
-    Modules, learners and training loops log to it. The loop reads the results once per iteration.
+    Modules, learners and training loops log numbers with `log_value` and `log_dict`. Once per
+    iteration, the loop calls `reduce`, which returns the results and clears the logger. `peek`
+    reads a result in between.
 
     Example:
         >>> metrics = MetricsLogger()
@@ -36,30 +38,30 @@ class MetricsLogger:
         >>> metrics.reduce()
         {}
 
-    Values are numbers, or arrays and tensors of NumPy, torch, JAX and similar libraries. Arrays are
-    reduced element by element. Tensors are detached and stay on their device, and logging never
-    waits for the device. A key takes the memory of one value, or of `window` values. NaN is not
+    A value is a number, or an array of NumPy, torch, JAX or a similar library. Arrays are reduced
+    element by element. Tensors are detached and stay on their device, and logging never waits for
+    the device. A key takes the memory of one value, or of `window` values.
+
+    Methods and settings have the names that they have in RLlib's logger (Ray 2.60). Two differences
+    are intentional: the default of `log_value` is a mean, not a moving average, and NaN is not
     skipped.
 
-    Sums, means, extremes and moving averages have 64 bits: of floats they are float64, and of
-    integers int64 unless they are averaged. JAX has 32 bits, unless the program enables 64. After a
-    million float32 values, the relative error of a mean is below 1e-5 with torch and NumPy, and
-    below 1e-4 with JAX in 32 bits. On devices without double precision, such as Apple's MPS, a mean
-    drifts like any sum in float32.
+    Precision: Results have 64 bits, float64 or, for sums and extremes of integers, int64. In JAX
+    they have 32 bits, unless the program enables 64. After a million float32 values, the relative
+    error of a mean is below 1e-5 with torch and NumPy, and below 1e-4 with JAX in 32 bits. On
+    devices without double precision, such as Apple's MPS, a mean drifts like any sum in float32.
 
-    `torch.compile` can trace a step that logs to a logger from outside. A step with a `window` is
-    compiled again until the window is full, so keep the window small. Under `jax.jit`, `jax.vmap`,
-    `torch.func.vmap` and `torch.export`, create the logger inside the transformed function and
-    return the result of `reduce`.
+    Threads: A logger is not safe to share between threads.
 
-    JAX runs Python code only to trace it, and a logger sees each value once per trace. A `"sum"`
-    inside `jax.lax.scan` does not add up the steps, and a number that a jitted step logs to a
-    logger from outside is logged once, not once per call. To reduce across steps, return the values
-    from the transformed function and log them outside.
+    torch.compile: A compiled step can log to a logger from outside. With a `window`, it is compiled
+    again until the window is full, so keep the window small.
 
-    The names are RLlib's (Ray 2.60). Two differences are intentional: the default of `log_value` is
-    a mean, not a moving average, and RLlib skips NaN. A logger is not safe to share between
-    threads.
+    Other transformations: Under `jax.jit`, `jax.vmap`, `torch.func.vmap` and `torch.export`, create
+    the logger inside the transformed function and return the result of `reduce`. JAX runs Python
+    code only to trace it, so a logger sees each value once per trace. A `"sum"` inside
+    `jax.lax.scan` does not add up the steps, and a number that a jitted step logs to a logger from
+    outside is logged once, not once per call. To reduce across steps, return the values from the
+    transformed function and log them outside.
     """
 
     def __init__(self) -> None:
@@ -77,9 +79,9 @@ class MetricsLogger:
     ) -> None:
         """Logs one value.
 
-        The first call with a key fixes its settings. Later calls may repeat or omit them, also
-        after a `reduce()`. A key with default settings is forgotten after a full cycle from one
-        `reduce()` to the next in which it is not logged.
+        The first call with a key fixes `reduce`, `window` and `ema_coeff` for this key. Later calls
+        may repeat or omit them, also after a `reduce()`. A key with default settings is forgotten
+        if nothing is logged under it between two calls of `reduce()`.
 
         Args:
             key: A name, or a tuple of names that leads to the value in the nested result.

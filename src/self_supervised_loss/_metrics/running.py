@@ -51,10 +51,10 @@ class Last:
 
 
 class Running(ABC):
-    """A result that takes in each value as it arrives, element by element.
+    """A result that is updated with each value, element by element.
 
-    It starts without a value: Dynamo returns the arguments of a constructor from the graph, and a
-    loss that is logged and returned would share an output with its detached copy.
+    It starts without a value, because Dynamo returns the arguments of a constructor from the graph.
+    A loss that is logged and returned would share an output with its detached copy.
 
     Attributes:
         convert: Brings a value into the type of the result.
@@ -97,7 +97,7 @@ class Running(ABC):
         self._value = self._cleared
 
     def reduced(self) -> Any:
-        """Returns the result, in memory that nothing else uses."""
+        """Returns the result as a copy."""
         return copied(unboxed(self._value))
 
     def _fits(self, value: Any) -> bool:
@@ -148,7 +148,7 @@ class Sum(Running):
     _lost: Any
 
     def reduced(self) -> Any:
-        """Returns the sum, in memory that nothing else uses."""
+        """Returns the sum as a copy."""
         return copied(unboxed(self._corrected()))
 
     def _start(self, first: Any) -> None:
@@ -179,7 +179,7 @@ class Mean(Sum):
         self._count = self._count * 0
 
     def reduced(self) -> Any:
-        """Returns the mean, in memory that nothing else uses."""
+        """Returns the mean as a new value."""
         return unboxed(self._corrected() / operand_for(self._value, self._count))
 
     def _start(self, first: Any) -> None:
@@ -239,7 +239,7 @@ class Window:
         self._values.clear()
 
     def reduced(self) -> Any:
-        """Returns the result, in memory that nothing else uses."""
+        """Returns the result as a copy."""
         running = self._kind()
         for value in self._values:
             running.add(value)

@@ -1,7 +1,6 @@
 """Arithmetic on numbers and on arrays of NumPy, torch, JAX and others, importing none of them."""
 
 from collections.abc import Callable
-from numbers import Number
 from typing import Any
 
 from self_supervised_loss._frameworks import (
@@ -24,8 +23,8 @@ def to_loggable(value: Any) -> Any:
         return value.detach()
     if hasattr(value, "astype"):
         return value
-    if isinstance(value, Number):  # such as Decimal and Fraction
-        return float(value)  # type: ignore[arg-type]
+    if is_instance_of(value, "numbers", "Number"):  # Decimal and Fraction, which import numbers
+        return float(value)
     raise TypeError(f"expected a number, an array or a tensor, got {type(value).__name__}")
 
 

@@ -1,6 +1,5 @@
 """The values of one key in reduced form: the last one, a running result, or a window."""
 
-import math
 from abc import ABC, abstractmethod
 from collections import deque
 from typing import Any
@@ -123,7 +122,7 @@ class Running(ABC):
 class Minimum(Running):
     """The smallest value."""
 
-    neutral = math.inf
+    neutral = float("inf")
 
     def _combine(self, running: Any, value: Any) -> Any:
         return smaller(running, value)
@@ -132,7 +131,7 @@ class Minimum(Running):
 class Maximum(Running):
     """The largest value."""
 
-    neutral = -math.inf
+    neutral = -float("inf")
 
     def _combine(self, running: Any, value: Any) -> Any:
         return larger(running, value)

@@ -1,6 +1,5 @@
 """The settings of a key: how its values are reduced."""
 
-from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from self_supervised_loss._metrics.running import (
@@ -79,12 +78,12 @@ class Settings(NamedTuple):
 DEFAULT = Settings()
 
 
-def _is_coefficient(value: object) -> bool:
-    return isinstance(value, Real) and 0 < float(value) <= 1
+def _is_coefficient(value: Any) -> bool:
+    return hasattr(value, "__float__") and 0 < float(value) <= 1
 
 
-def _is_size(value: object) -> bool:
-    return isinstance(value, Integral) and int(value) > 0
+def _is_size(value: Any) -> bool:
+    return hasattr(value, "__index__") and int(value) > 0
 
 
 def _invalid_message(settings: Settings) -> str:

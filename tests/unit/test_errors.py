@@ -53,7 +53,11 @@ def test_a_module_that_is_not_a_mapping_is_refused(module, end):
 @pytest.mark.parametrize(
     ("module_id", "batch", "message"),
     [
-        ("imc", {"icm": {}}, "module, which has ['icm', 'rnd']."),
+        (
+            "imc",
+            {"icm": {}},
+            "module, which has ['icm', 'rnd']. fwd_out must have the form {module_id: outputs}.",
+        ),
         ("rnd", {"icm": {}, "pi": {}}, "batch, which has ['icm', 'pi']."),
         (
             "rnd",

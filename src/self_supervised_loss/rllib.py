@@ -461,12 +461,12 @@ def _no_data_message(module_ids: list[ModuleID]) -> str:
 
 
 def _missing_column_message(module_id: ModuleID, name: str, columns: dict[str, Any]) -> str:
-    message = f"the data of module {module_id!r} has no column {name!r}, only {_quoted(columns)}."
-    if "obs" not in columns:
-        return message + " data_for_module must return the columns of one module."
-    if name == "new_obs":
-        return message + " Add it with config.learners(learner_connector=add_next_obs)."
-    return message
+    if name == "new_obs" and "obs" in columns:
+        remedy = "Add it with config.learners(learner_connector=add_next_obs)."
+    else:
+        remedy = "data_for_module must return the columns that the module reads."
+    present = _quoted(columns)
+    return f"the data of module {module_id!r} has no column {name!r}, only {present}. {remedy}"
 
 
 def _not_scalar_message(loss: Any, module_id: ModuleID, module: Any) -> str:

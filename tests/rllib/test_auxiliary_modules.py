@@ -11,11 +11,12 @@ from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import RLModuleSpec
 from ray.rllib.core.rl_module.torch import TorchRLModule
+from ray.rllib.examples.rl_modules.classes.random_rlm import RandomRLModule
 from ray.rllib.offline.offline_evaluation_runner import OfflineEvaluationRunner
 from ray.train._internal.worker_group import create_executable_class
 from torch import distributed, nn
 
-from rllib.learners import SAC_FAMILY, auxiliary_spec, built, update
+from rllib.learners import SAC_FAMILY, SPACES, auxiliary_spec, built, update
 from self_supervised_loss import Learner
 from self_supervised_loss.rllib import AuxiliaryModules, AuxiliaryModulesOffline
 
@@ -140,6 +141,13 @@ def test_a_module_without_a_loss_is_left_alone():
             self.net = nn.Linear(3, 2)
 
     assert not is_trained(built(PPOConfig(), {"encoder": auxiliary_spec(Encoder)}), "encoder")
+
+
+def test_a_policy_without_parameters_gets_no_optimizer():
+    config = PPOConfig().multi_agent(policies={DEFAULT_MODULE_ID, "random"})
+    learner = built(config, {"random": RLModuleSpec(module_class=RandomRLModule, **SPACES)})
+    assert is_trained(learner, DEFAULT_MODULE_ID)
+    assert learner.get_optimizers_for_module("random") == []
 
 
 class Frozen(RNDRLModule):
@@ -304,6 +312,17 @@ def test_several_learners_name_a_parameter_that_the_loss_does_not_use(config_cla
         ValueError, match=r"'rnd' have no part.*: unused\.weight, unused\.bias\. Freeze"
     ):
         update(learner)
+
+
+@pytest.mark.usefixtures("process_group")
+@every_algorithm
+def test_several_learners_require_data_for_each_module(config_class):
+    mix_in = learns_from(lambda batch: batch.get("p0"))
+    config = with_policies(config_class().learners(num_learners=2), *POLICIES)
+    learner = built(config, {"rnd": auxiliary_spec()}, mix_in, POLICIES)
+    assert is_trained(learner, policies=POLICIES)
+    with pytest.raises(ValueError, match=r"no data for 'rnd' on .* Return the data of"):
+        update(learner, ["p1"])
 
 
 @pytest.mark.usefixtures("process_group")

@@ -63,16 +63,20 @@ def test_a_shared_encoder_is_trained_once_on_all_losses(config_class, path, opti
     assert optimizers_of(learner, decoder.head) == ["default_optimizer of decoder"]
 
 
-class SharedPredictor(MultiRLModule):
+class SharedNetworks(MultiRLModule):
+    """Gives the second module networks of the first."""
+
     def setup(self):
         super().setup()
-        self["b"].predictor_net = self["a"].predictor_net
+        for name in self["b"].model_config["shared"]:
+            setattr(self["b"], name, getattr(self["a"], name))
 
 
 @pytest.mark.parametrize("config_class", [PPOConfig, SACConfig])
-def test_parameters_shared_by_auxiliary_modules_belong_to_the_first(config_class):
-    specs = {"b": auxiliary_spec(), "a": auxiliary_spec()}
-    learner = built(config_class(), specs, ExpectsGradients, multi_rl_module_class=SharedPredictor)
+@pytest.mark.parametrize("shared", [["predictor_net"], ["predictor_net", "target_net"]])
+def test_parameters_shared_by_auxiliary_modules_belong_to_the_first(config_class, shared):
+    specs = {"b": auxiliary_spec(shared=shared), "a": auxiliary_spec()}
+    learner = built(config_class(), specs, ExpectsGradients, multi_rl_module_class=SharedNetworks)
     update(learner)
     assert learner.has_expected_gradients()
     predictor = learner.module["b"].predictor_net

@@ -82,11 +82,11 @@ class _AuxiliaryData:
         return batch[self._only_policy(module_id)]
 
     def _only_policy(self, module_id: ModuleID) -> ModuleID:
-        policies: list[ModuleID]
         policies = [policy for policy in self.config.policies if not self._is_auxiliary(policy)]
         if len(policies) != 1:
             raise ValueError(_only_policy_message(module_id, policies))
-        return policies[0]
+        policy: ModuleID = policies[0]
+        return policy
 
     def _auxiliary_ids(self) -> list[ModuleID]:
         return sorted(filter(self._is_auxiliary, self.module.keys()))
@@ -102,11 +102,11 @@ class _AuxiliaryData:
     def _collect_data(
         self, module_ids: Iterable[ModuleID], batch: dict[ModuleID, Any]
     ) -> dict[ModuleID, "_Columns"]:
-        data = ((name, self.data_for_module(name, batch)) for name in module_ids)
-        return {name: _Columns(name, columns) for name, columns in data if columns is not None}
-
-    def _outputs_of(self, data: dict[ModuleID, "_Columns"]) -> dict[ModuleID, Any]:
-        return {name: self.module[name].forward_train(data[name]) for name in data}
+        data = {
+            name: batch[name] if name in batch else self.data_for_module(name, batch)
+            for name in module_ids
+        }
+        return {name: _Columns(name, data[name]) for name in data if data[name] is not None}
 
 
 class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
@@ -129,7 +129,6 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
         for module_id, spec in getattr(self._module_spec, "rl_module_specs", {}).items():
             _check_space(module_id, spec)
         self._learner_only: dict[ModuleID, bool] = {}  # which RLlib drops from the specs
-        self._data: dict[ModuleID, _Columns] = {}  # of the auxiliary modules, in one minibatch
         super().build()
         self._check_auxiliary_modules()
 
@@ -192,18 +191,17 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
         return self._learner_only.get(module_id, False)
 
     def _update(self, batch: dict[ModuleID, Any], *args: Any, **kwargs: Any) -> Any:
-        """Trains on a minibatch, without the policies that are not in `policies_to_train`."""
+        """Trains policies and auxiliary modules on a minibatch, without modules to leave out."""
         whole = MultiAgentBatch(batch, env_steps=max(map(len, batch.values()), default=0))
         trained = [name for name in self.module.keys() if self._is_trained(name, whole)]
-        without_data = [name for name in trained if name not in batch and self._is_auxiliary(name)]
-        self._data = self._collect_data(without_data, batch)
-        batch = {name: data for name, data in batch.items() if name in trained}
-        return super()._update(batch, *args, **kwargs)
+        data = self._collect_data(filter(self._is_auxiliary, trained), batch)
+        of_policies = {name: columns for name, columns in batch.items() if name in trained}
+        return super()._update(of_policies | data, *args, **kwargs)
 
     def _collect_data(
         self, module_ids: Iterable[ModuleID], batch: dict[ModuleID, Any]
     ) -> dict[ModuleID, "_Columns"]:
-        data: dict[ModuleID, _Columns] = {}
+        module_ids, data = [*module_ids], {}
         try:
             data = super()._collect_data(module_ids, batch)
         finally:  # also after an error, so that no learner waits for the gradients of this one
@@ -214,8 +212,7 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
     def compute_losses(
         self, *, fwd_out: dict[str, Any], batch: dict[str, Any], **kwargs: Any
     ) -> dict[str, Any]:
-        """Computes the losses of the policies and of the auxiliary modules."""
-        fwd_out, batch = self._outputs_of(self._data) | fwd_out, self._data | batch
+        """Computes the loss of each module, and checks that it can be trained on."""
         losses: dict[str, Any] = super().compute_losses(fwd_out=fwd_out, batch=batch, **kwargs)
         for module_id, loss in losses.items():
             module = self.module[module_id].unwrapped()
@@ -230,8 +227,9 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
             gradients = self._compute_gradients_by_optimizer(loss_per_module, **kwargs)
         else:
             gradients = super().compute_gradients(loss_per_module, **kwargs)
-        for module_id in filter(self._is_auxiliary, loss_per_module):
-            self._check_gradients(module_id)
+        if self.distributed:
+            for module_id in filter(self._is_auxiliary, loss_per_module):
+                self._check_gradients(module_id)
         return gradients
 
     def _compute_gradients_by_optimizer(
@@ -239,31 +237,37 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
     ) -> dict[Any, Any]:
         """Computes gradients in SAC, TQC, IQL and CQL, which keep a loss for each optimizer.
 
-        The loss of an auxiliary module that shares parameters with a policy is added to the loss of
-        the optimizer that owns them: DDP allows one backward pass per parameter. RLlib's method
-        gets one policy at a time, since it iterates over a set of module IDs, whose order differs
-        between processes.
+        RLlib's method gets one policy at a time, since it iterates over a set of module IDs, whose
+        order differs between processes.
         """
         for optimizer in self._optimizer_parameters:  # also of policies without data
             optimizer.zero_grad(set_to_none=True)
-        temp_losses, other_losses = self._temp_losses, []
-        auxiliary = [name for name in self._auxiliary_ids() if name in loss_per_module]
-        for module_id in auxiliary:
-            key, loss = self._joined_losses[module_id], loss_per_module[module_id]
-            if key in temp_losses:
-                temp_losses[key] = temp_losses[key] + loss
-            elif loss.requires_grad:
-                other_losses.append(loss)
-        if other_losses:
-            sum(other_losses).backward()
+        self._join_auxiliary_losses(loss_per_module)
         gradients: dict[Any, Any] = {}
-        for module_id in sorted(loss_per_module.keys() - auxiliary):
+        temp_losses = self._temp_losses
+        for module_id in sorted(loss_per_module.keys() - self._auxiliary_ids()):
             self._temp_losses = {
                 key: temp_losses[key] for key in temp_losses if key[0] == module_id
             }
             loss = {module_id: loss_per_module[module_id]}
             gradients |= super().compute_gradients(loss, **kwargs)
         return {ref: param.grad for ref, param in self._params.items()} | gradients
+
+    def _join_auxiliary_losses(self, loss_per_module: dict[str, Any]) -> None:
+        """Adds the losses of auxiliary modules to those of policies, or computes their gradients.
+
+        DDP allows one backward pass per parameter. So the loss of a module that shares parameters
+        with a policy is added to the loss of the optimizer that owns them.
+        """
+        separate = []
+        for module_id in filter(self._is_auxiliary, loss_per_module):
+            key, loss = self._joined_losses[module_id], loss_per_module[module_id]
+            if key in self._temp_losses:
+                self._temp_losses[key] = self._temp_losses[key] + loss
+            elif loss.requires_grad:
+                separate.append(loss)
+        if separate:
+            sum(separate).backward()
 
     def _check_auxiliary_modules(self) -> None:
         owners = self._owners()
@@ -314,8 +318,6 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
             raise ValueError(_no_data_message(module_ids))
 
     def _check_gradients(self, module_id: ModuleID) -> None:
-        if not getattr(self.module[module_id], "require_backward_grad_sync", False):
-            return  # it is not in DDP, which waits for each gradient
         params = self._trainable_params(module_id)
         if unused := [name for name in params if params[name].grad is None]:
             raise ValueError(_unused_parameters_message(module_id, unused))
@@ -338,9 +340,9 @@ class AuxiliaryModulesOffline(_AuxiliaryData):
         self, *, fwd_out: dict[str, Any], batch: dict[str, Any]
     ) -> dict[str, Any]:
         """Computes the losses of the policies and of the auxiliary modules."""
-        without_data = [name for name in self._auxiliary_ids() if name not in batch]
-        data = self._collect_data(without_data, batch)
-        fwd_out, batch = fwd_out | self._outputs_of(data), batch | data
+        data = self._collect_data(self._auxiliary_ids(), batch)
+        outputs = {name: self.module[name].forward_train(data[name]) for name in data}
+        fwd_out, batch = outputs | fwd_out, batch | data
         return super().compute_eval_losses(fwd_out=fwd_out, batch=batch)  # type: ignore[misc, no-any-return]
 
 

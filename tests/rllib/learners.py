@@ -102,23 +102,27 @@ class SharedEncoders(MultiRLModule):
 
 
 class ExpectsGradients(AuxiliaryModules):
-    """Keeps the gradients of auxiliary modules, and those that they should have."""
+    """Compares the gradients of auxiliary modules with those of the sum of all losses."""
+
+    def expected_loss(self, loss_per_module):
+        return sum(loss_per_module.values())
 
     def compute_gradients(self, loss_per_module, **kwargs):
         self.params = [
             param
-            for module_id in self.module.keys() - self.config.policies
+            for module_id in sorted(self.module.keys() - self.config.policies)
             for param in self.module[module_id].unwrapped().parameters()
             if param.requires_grad
         ]
-        loss = sum(loss_per_module.values())
+        loss = self.expected_loss(loss_per_module)
         self.expected = [*torch.autograd.grad(loss, self.params, retain_graph=True)]
-        for gradient in self.expected if self.distributed else ():
-            gradient /= self.config.num_learners
-            torch.distributed.all_reduce(gradient)
         self.gradients = super().compute_gradients(loss_per_module, **kwargs)
         return self.gradients
 
     def has_expected_gradients(self):
+        """Returns whether all gradients are the expected ones, averaged over the learners."""
+        for gradient in self.expected if self.distributed else ():
+            gradient /= self.config.num_learners
+            torch.distributed.all_reduce(gradient)
         gradients = [self.gradients[param] for param in self.params]
         return len(gradients) > 0 and all(map(torch.equal, gradients, self.expected))

@@ -55,10 +55,9 @@ class _AuxiliaryData:
         super().__init_subclass__(**kwargs)
         if cls.__module__ == __name__:
             return
-        first = next(filter(_is_of_a_library, cls.__mro__))
-        of_libraries = [base for base in cls.__bases__ if any(map(_is_of_a_library, base.__mro__))]
-        right_classes = (_AuxiliaryData, cls._rllib_class)
-        are_right = all(issubclass(base, right_classes) for base in of_libraries)
+        first = next(filter(_is_library_class, cls.__mro__))
+        bases = [base for base in cls.__bases__ if any(map(_is_library_class, base.__mro__))]
+        are_right = all(issubclass(base, (_AuxiliaryData, cls._rllib_class)) for base in bases)
         if first.__module__ != __name__ or not are_right:
             raise TypeError(_wrong_bases_message(cls))
 
@@ -102,11 +101,12 @@ class _AuxiliaryData:
     def _collect_data(
         self, module_ids: Iterable[ModuleID], batch: dict[ModuleID, Any]
     ) -> dict[ModuleID, "_Columns"]:
-        data = {
-            name: batch[name] if name in batch else self.data_for_module(name, batch)
-            for name in module_ids
-        }
-        return {name: _Columns(name, data[name]) for name in data if data[name] is not None}
+        data = {}
+        for name in module_ids:
+            columns = batch[name] if name in batch else self.data_for_module(name, batch)
+            if columns is not None:
+                data[name] = _Columns(name, columns)
+        return data
 
 
 class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
@@ -191,7 +191,7 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
         return self._learner_only.get(module_id, False)
 
     def _update(self, batch: dict[ModuleID, Any], *args: Any, **kwargs: Any) -> Any:
-        """Trains policies and auxiliary modules on a minibatch, without modules to leave out."""
+        """Trains auxiliary modules, and the policies in `policies_to_train`, on a minibatch."""
         whole = MultiAgentBatch(batch, env_steps=max(map(len, batch.values()), default=0))
         trained = [name for name in self.module.keys() if self._is_trained(name, whole)]
         data = self._collect_data(filter(self._is_auxiliary, trained), batch)
@@ -295,11 +295,13 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
     ) -> tuple[ModuleID, str] | None:
         """Returns the key in `_temp_losses` of the policy's loss that a module's loss must join."""
         auxiliary = self._auxiliary_ids()
-        shared = {owner for each in owners for owner in each if owner[0] not in auxiliary}
-        has_two_owners = any(len(each) > 1 for each in owners)
-        if has_two_owners or (len(shared) > 1 and hasattr(self, "_temp_losses")):
-            raise ValueError(_several_optimizers_message(module_id, shared))
-        return next(((policy, f"{name}_loss") for policy, name in shared), None)
+        of_policies = {owner for each in owners for owner in each if owner[0] not in auxiliary}
+        clashing = {owner for each in owners if len(each) > 1 for owner in each}
+        if len(of_policies) > 1 and hasattr(self, "_temp_losses"):
+            clashing |= of_policies
+        if clashing:
+            raise ValueError(_several_optimizers_message(module_id, clashing))
+        return next(((policy, f"{name}_loss") for policy, name in of_policies), None)
 
     def _has_default_data(self) -> bool:
         return type(self).data_for_module is _AuxiliaryData.data_for_module
@@ -365,7 +367,7 @@ class _Columns(dict[str, Any]):
         raise KeyError(_missing_column_message(self.module_id, name, self))
 
 
-def _is_of_a_library(cls: type) -> bool:
+def _is_library_class(cls: type) -> bool:
     return cls.__module__.startswith(("ray.rllib.", "self_supervised_loss."))
 
 

@@ -4,13 +4,13 @@ import importlib
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from test_readme import PROJECT, blocks
 
-PAGE = (Path(__file__).parents[1] / "rllib/README.md").read_text()
-PROGRAMS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-ALGORITHMS = re.findall(r"^\| (\w+)[^|]* \| `(ray\.[\w.]+)` \|", PAGE, re.MULTILINE)
+PAGE = PROJECT / "tests/rllib/README.md"
+PROGRAMS = [block.content for block in blocks(PAGE, "python")]
+ALGORITHMS = re.findall(r"^\| (\w+)[^|]* \| `(ray\.[\w.]+)` \|", PAGE.read_text(), re.M)
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=["RND", "shared encoder"])

@@ -49,6 +49,8 @@ def built(
     multi_rl_module_class=MultiRLModule,
 ):
     """Builds a learner of these modules and of RLlib's default policies."""
+    if DEFAULT_MODULE_ID not in policies:
+        config.multi_agent(policies={*policies}, policy_mapping_fn=lambda *_, **__: policies[0])
     learner_class = type("LearnerOfTest", (mix_in, config.get_default_learner_class()), {})
     specs = MultiRLModuleSpec(
         multi_rl_module_class=multi_rl_module_class,
@@ -72,6 +74,13 @@ def transitions():
     columns = {name: torch.rand(8, size) for name, size in vectors.items()}
     columns |= {name: torch.ones(8) for name in numbers}
     return SampleBatch(columns | {"terminateds": torch.zeros(8, dtype=torch.bool)})
+
+
+class LearnsFromFirst(AuxiliaryModules):
+    """Auxiliary modules learn from the policy p0, and from nothing if it has no data."""
+
+    def data_for_module(self, module_id, batch):
+        return batch.get("p0")
 
 
 class Decoder(TorchRLModule, SelfSupervisedLossAPI):

@@ -16,6 +16,7 @@ from rllib.learners import (
     SAC_FAMILY,
     Decoder,
     ExpectsGradients,
+    LearnsFromFirst,
     SharedEncoders,
     auxiliary_spec,
     built,
@@ -97,10 +98,6 @@ def test_parameters_of_several_optimizers_cannot_be_shared(config_class, encoder
             if config_class is PPOConfig:
                 self["p1"].encoder = self["p0"].encoder
 
-    class LearnsFromFirst(AuxiliaryModules):
-        def data_for_module(self, module_id, batch):
-            return batch["p0"]
-
     specs = {"decoder": auxiliary_spec(Decoder, encoders=encoders)}
     modules = OneEncoderForBothPolicies
     with pytest.raises(ValueError, match=r"'decoder' shares .* of 'p0', \w+ of 'p[01]'\. Share"):
@@ -178,22 +175,19 @@ class OfPoliciesOnly:
             super().configure_optimizers_for_module(module_id=module_id, config=config)
 
 
-class ConfiguresNone(OfPoliciesOnly, AuxiliaryModules): ...
-
-
-class AfterTheMixIn(AuxiliaryModules, OfPoliciesOnly): ...
-
-
 @pytest.mark.parametrize("is_added", [False, True])
 def test_a_module_without_an_optimizer_is_rejected(is_added):
+    class BeforeTheMixIn(OfPoliciesOnly, AuxiliaryModules): ...
+
     specs = {"rnd": auxiliary_spec()}
-    with pytest.raises(
-        ValueError, match=r"'rnd' have no optimizer: predictor_net\.0\.w.*super\(\)"
-    ):
-        learner = built(PPOConfig(), {} if is_added else specs, ConfiguresNone)
+    message = r"'rnd' have no optimizer: predictor_net\.0\.w.*super\(\)"
+    with pytest.raises(ValueError, match=message):
+        learner = built(PPOConfig(), {} if is_added else specs, BeforeTheMixIn)
         learner.add_module(module_id="rnd", module_spec=specs["rnd"])
 
 
 def test_a_class_after_the_mix_in_may_configure_policies_only():
+    class AfterTheMixIn(AuxiliaryModules, OfPoliciesOnly): ...
+
     learner = built(PPOConfig(), {"rnd": auxiliary_spec()}, AfterTheMixIn)
     assert learner.get_optimizer("rnd").param_groups[0]["params"]

@@ -21,6 +21,7 @@ from rllib.learners import (
     SAC_FAMILY,
     Decoder,
     ExpectsGradients,
+    LearnsFromFirst,
     SharedEncoders,
     auxiliary_spec,
     built,
@@ -49,15 +50,9 @@ def differing(learner):
     return differing
 
 
-class LearnsFromFirst(AuxiliaryModules):
-    def data_for_module(self, module_id, batch):
-        return batch["p0"]
-
-
 def check_order_of_modules(config_class):
     """All modules have the same size, so gradients of different modules could be averaged."""
     config = config_class().learners(num_learners=2).debugging(seed=0)
-    config.multi_agent(policies={*POLICIES}, policy_mapping_fn=lambda *_, **__: "p0")
     specs = {"rnd": auxiliary_spec(), "other_rnd": auxiliary_spec()}
     learner = built(config, specs, LearnsFromFirst, POLICIES)
     train(learner, POLICIES)

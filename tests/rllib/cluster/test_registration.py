@@ -21,17 +21,14 @@ pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
 class PPOLearner(AuxiliaryModules, PPOTorchLearner): ...
 
 
-def ppo_config(modules):
-    config = tiny_config(PPOConfig, modules).environment("CartPole-v1")
-    return config.learners(learner_class=PPOLearner)
-
-
 def test_modules_reach_both_learners_and_a_new_process(tmp_path):
     class Derived(Autoencoder, SelfSupervisedLossAPI):
         """Sent to the learners by value, like a class of the main program."""
 
     modules = {"derived": Derived, "registered": RegisteredHere}
-    with running(ppo_config(modules).learners(num_learners=2).build_algo()) as algorithm:
+    config = tiny_config(PPOConfig, modules).environment("CartPole-v1")
+    config.learners(num_learners=2, learner_class=PPOLearner)
+    with running(config.build_algo()) as algorithm:
         before = equal_weights(algorithm, *modules)
         algorithm.train()
         after = equal_weights(algorithm, *modules)
@@ -42,14 +39,3 @@ def test_modules_reach_both_learners_and_a_new_process(tmp_path):
     restore = Path(__file__).with_name("restore_checkpoint.py")
     address = ray.get_runtime_context().gcs_address
     subprocess.run([sys.executable, restore, tmp_path, address], check=True)
-
-
-def test_a_registration_in_the_main_program_reaches_no_learner():
-    @SelfSupervisedLossAPI.register
-    class RegisteredInMain(Autoencoder): ...
-
-    config = ppo_config({"in_main": RegisteredInMain}).learners(num_learners=1)
-    with pytest.raises(
-        TypeError, match=r"'in_main' \(RegisteredInMain\) does not implement the API"
-    ):
-        config.build_algo()

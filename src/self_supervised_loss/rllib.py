@@ -254,10 +254,10 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
         return {ref: param.grad for ref, param in self._params.items()} | gradients
 
     def _join_auxiliary_losses(self, loss_per_module: dict[str, Any]) -> None:
-        """Adds the losses of auxiliary modules to those of policies, or computes their gradients.
+        """Adds the losses of auxiliary modules to a policy's, or computes their gradients.
 
         DDP allows one backward pass per parameter. So the loss of a module that shares parameters
-        with a policy is added to the loss of the optimizer that owns them.
+        with a policy joins the loss of the optimizer that owns them.
         """
         separate = []
         for module_id in filter(self._is_auxiliary, loss_per_module):
@@ -270,8 +270,8 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
             sum(separate).backward()
 
     def _check_auxiliary_modules(self) -> None:
-        owners = self._owners()
-        self._joined_losses = {}
+        """Checks the data and optimizers of each module, and finds the loss that its loss joins."""
+        owners, joined = self._owners(), {}
         for module_id in self._auxiliary_ids():
             if self._has_default_data():
                 self._only_policy(module_id)
@@ -279,7 +279,10 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
             if orphans := [name for name in params if not owners[params[name]]]:
                 raise ValueError(_no_optimizer_message(module_id, orphans))
             owners_of_params = [owners[param] for param in params.values()]
-            self._joined_losses[module_id] = self._joined_loss(module_id, owners_of_params)
+            joined[module_id] = self._joined_loss(module_id, owners_of_params)
+        # The other modules join too: they may share parameters with a module that joins.
+        default = next(filter(None, joined.values()), None)
+        self._joined_losses = {module_id: joined[module_id] or default for module_id in joined}
 
     def _owners(self) -> dict[Any, list[tuple[ModuleID, str]]]:
         """Returns the optimizers of each parameter: their modules and names."""

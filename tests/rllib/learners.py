@@ -91,19 +91,20 @@ class Decoder(TorchRLModule, SelfSupervisedLossAPI):
 
     def _forward_train(self, batch, **kwargs):
         encoded = [encoder({"obs": batch["obs"]})["encoder_out"] for encoder in self.encoders]
-        return {"reconstruction": self.head(sum(encoded))}
+        return {"reconstruction": self.head(sum(encoded, torch.ones(8)))}
 
     def compute_self_supervised_loss(self, *, batch, fwd_out, **kwargs):
         return (fwd_out["reconstruction"] - batch["obs"]).square().mean()
 
 
 class SharedEncoders(MultiRLModule):
-    """Gives decoders the encoders of policies that their specs name."""
+    """Gives decoders the encoders of policies, and the head, that their specs name."""
 
     def setup(self):
         super().setup()
-        for decoder in self.values():
+        for module_id, decoder in self.items():
             if isinstance(decoder, Decoder):
+                decoder.head = self[decoder.model_config.get("head_of", module_id)].head
                 decoder.encoders = nn.ModuleList(
                     self[policy].get_submodule(path)
                     for policy, path in decoder.model_config["encoders"]

@@ -40,7 +40,7 @@ ONLINE = {
     SACConfig: {"num_steps_sampled_before_learning_starts": 32},
     TQCConfig: {"num_steps_sampled_before_learning_starts": 32},
 }
-MAX_CALLS = 10_000
+MAX_CALLS = 1000
 OFFLINE = {BCConfig: {}, MARWILConfig: {}, IQLConfig: {}, CQLConfig: {"lr": None}}
 
 

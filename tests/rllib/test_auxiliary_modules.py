@@ -9,7 +9,7 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.rl_module import RLModuleSpec
+from ray.rllib.core.rl_module import MultiRLModule, RLModuleSpec
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.examples.rl_modules.classes.random_rlm import RandomRLModule
 from ray.rllib.offline.offline_evaluation_runner import OfflineEvaluationRunner
@@ -167,6 +167,18 @@ def test_a_module_gets_a_copy_of_the_policys_dict(config_class):
     of_policy, of_module = learner.batch["p0"], learner.module["rnd"].batch
     assert of_module["new_obs"] is of_policy["new_obs"]
     assert of_policy["obs"].all() and "mine" not in of_policy
+
+
+class JointForward(MultiRLModule):
+    def _forward_train(self, batch, **kwargs):
+        self.seen = {*batch}
+        return super()._forward_train(batch, **kwargs)
+
+
+def test_a_multi_rl_module_gets_the_data_of_all_modules():
+    learner = built(PPOConfig(), {"rnd": auxiliary_spec()}, multi_rl_module_class=JointForward)
+    update(learner)
+    assert learner.module.seen == {DEFAULT_MODULE_ID, "rnd"}
 
 
 def test_data_in_the_batch_under_the_modules_id_come_first():

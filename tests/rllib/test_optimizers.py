@@ -8,7 +8,6 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.rl_module import MultiRLModule
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import nn
 
@@ -64,24 +63,14 @@ def test_a_shared_encoder_is_trained_once_on_all_losses(config_class, path, opti
     assert optimizers_of(learner, decoder.head) == ["default_optimizer of decoder"]
 
 
-class SharedNetworks(MultiRLModule):
-    """Gives the second module networks of the first."""
-
-    def setup(self):
-        super().setup()
-        for name in self["b"].model_config["shared"]:
-            setattr(self["b"], name, getattr(self["a"], name))
-
-
 @pytest.mark.parametrize("config_class", [PPOConfig, SACConfig])
-@pytest.mark.parametrize("shared", [["predictor_net"], ["predictor_net", "target_net"]])
-def test_parameters_shared_by_auxiliary_modules_belong_to_the_first(config_class, shared):
-    specs = {"b": auxiliary_spec(shared=shared), "a": auxiliary_spec()}
-    learner = built(config_class(), specs, ExpectsGradients, multi_rl_module_class=SharedNetworks)
+def test_parameters_shared_by_auxiliary_modules_belong_to_the_first(config_class):
+    specs = {name: auxiliary_spec(Decoder, encoders=[], head_of="a") for name in ("b", "a")}
+    learner = built(config_class(), specs, ExpectsGradients, multi_rl_module_class=SharedEncoders)
     update(learner)
     assert learner.has_expected_gradients()
-    predictor = learner.module["b"].predictor_net
-    assert optimizers_of(learner, predictor) == ["default_optimizer of a"]
+    assert learner.module["b"].head is learner.module["a"].head
+    assert optimizers_of(learner, learner.module["b"].head) == ["default_optimizer of a"]
 
 
 @pytest.mark.parametrize(

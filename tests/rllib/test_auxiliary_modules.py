@@ -9,14 +9,23 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.rl_module import MultiRLModule, RLModuleSpec
+from ray.rllib.core.rl_module import MultiRLModule, MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.examples.rl_modules.classes.random_rlm import RandomRLModule
 from ray.rllib.offline.offline_evaluation_runner import OfflineEvaluationRunner
 from ray.train._internal.worker_group import create_executable_class
 from torch import distributed, nn
 
-from rllib.learners import SAC_FAMILY, SPACES, LearnsFromFirst, auxiliary_spec, built, update
+from rllib.learners import (
+    SAC_FAMILY,
+    SPACES,
+    LearnsFromFirst,
+    auxiliary_spec,
+    built,
+    policy_spec,
+    transitions,
+    update,
+)
 from self_supervised_loss import Learner
 from self_supervised_loss.rllib import AuxiliaryModules, AuxiliaryModulesOffline
 
@@ -215,6 +224,17 @@ def test_a_missing_column_is_named_with_the_columns_present(get_data, message):
     learner = built(PPOConfig(), {"rnd": auxiliary_spec()}, WithData, POLICIES)
     with pytest.raises(KeyError, match=message):
         update(learner, POLICIES)
+
+
+def test_offline_evaluation_computes_the_loss_of_an_auxiliary_module():
+    class Runner(AuxiliaryModulesOffline, OfflineEvaluationRunner): ...
+
+    config = PPOConfig()
+    specs = {DEFAULT_MODULE_ID: policy_spec(config), "rnd": auxiliary_spec()}
+    runner = Runner(config=config, module_spec=MultiRLModuleSpec(rl_module_specs=specs))
+    batch = transitions()
+    losses = runner.compute_eval_losses(fwd_out={}, batch={DEFAULT_MODULE_ID: batch})
+    assert losses["rnd"] == runner.module["rnd"].forward_train(batch)["intrinsic_rewards"].mean()
 
 
 # Mistakes in modules and specs

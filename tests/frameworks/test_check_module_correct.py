@@ -349,8 +349,7 @@ CORRECT = {
     ),
     "parameters made on demand": MakesParametersOnDemand,
     "distributions": predictor(
-        forward=distributions,
-        loss=lambda self, batch, out: out["prior"][0].probs.square().mean(),
+        forward=distributions, loss=lambda self, batch, out: out["prior"][0].probs.square().mean()
     ),
     "distribution with a cache": predictor(
         forward=squashed_gaussian,

@@ -361,10 +361,7 @@ HINTS = {
         ),
         RUNS_ITS_NETWORK,
     ),
-    "encoder trained too": (
-        trains_too(lambda: nn.Linear(1, 1)(torch.ones(8, 1))),
-        TRAINS_A_COLUMN,
-    ),
+    "encoder trained too": (trains_too(lambda: nn.Linear(1, 1)(torch.ones(8, 1))), TRAINS_A_COLUMN),
     "column trained too": (trains_too(lambda: nn.Parameter(torch.ones(8))), TRAINS_A_COLUMN),
     "state of the forward pass kept": (
         predictor(predicting(keep_a_state_of_the_forward_pass), state=0.0),

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks import dispatch, imports, metrics, training_step
+from benchmarks import check_module, dispatch, imports, metrics, training_step
 
 UNITS = {"ns": 1e9, "µs": 1e6, "ms": 1e3, "MB": 1e-6}
 PACKAGES = "self-supervised-loss", "ray", "tianshou", "torch"
@@ -27,7 +27,7 @@ def main() -> None:
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     print(f"Python {platform.python_version()}, {versions}\n")
     print("| what | ours | beside | its | ratio | goal |\n| --- | ---: | --- | ---: | ---: | --- |")
-    for benchmark in imports, dispatch, training_step, metrics:
+    for benchmark in imports, check_module, dispatch, training_step, metrics:
         for what, ours, other, its, unit, goal in benchmark.measure():
             figures = f"{show(ours, unit)} | {other} | {show(its, unit)} | {ours / its:.3g}"
             print(f"| {what} | {figures} | {goal} |", flush=True)

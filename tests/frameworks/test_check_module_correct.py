@@ -29,7 +29,6 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.func import functional_call, stack_module_state
-from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -110,10 +109,6 @@ def mean_square(self, batch, out):
     return out["prediction"].square().mean()
 
 
-def half_masked(self):
-    return transitions() | {"loss_mask": torch.tensor([True, False] * 4)}
-
-
 RunsInItsLoss = predictor(
     forward=lambda self, batch: {},
     loss=lambda self, batch, out: error(self, batch, predict(self, batch)),
@@ -150,28 +145,11 @@ def distributions(self, batch):
     return {"prior": (kind(logits=self.net(batch["obs"])),), "kind": kind}
 
 
-def output_with_a_hook(self, batch):
-    """Cannot be pickled without a warning."""
-    out = predict(self, batch)
-    out["prediction"].register_hook(lambda gradient: gradient)
-    return out
-
-
 def gradient_penalty(self, batch, out):
+    """Differentiates by a tensor of this call, as discriminators and optimised latents do."""
     obs = batch["obs"].clone().requires_grad_()
     (gradient,) = torch.autograd.grad(self.net(obs).square().sum(), obs, create_graph=True)
     return gradient.square().mean() + error(self, batch, out)
-
-
-def optimised_latent(self, batch, out):
-    latent = torch.zeros(SIZE, requires_grad=True)
-    (gradient,) = torch.autograd.grad((latent - batch["new_obs"]).square().mean(), latent)
-    return (out["prediction"] - (latent - 0.1 * gradient)).square().mean()
-
-
-def move_the_target(self, batch):
-    self.target.weight.mul_(0.9)
-    return predict(self, batch)
 
 
 def keep_a_target_in_a_list():
@@ -196,12 +174,6 @@ class HasClonedLayers(Predictor):
     def forward(self, batch):
         features = self.net(batch["obs"])
         return {"prediction": self.scale(features) + self.offset(features)}
-
-
-def contrastive_loss(self, batch, out):
-    mask = batch["loss_mask"]
-    logits = (out["queries"] @ out["keys"].T).masked_fill(~mask, -torch.inf)
-    return F.cross_entropy(logits[mask], torch.arange(8)[mask])
 
 
 def attend_over_time(self, batch):
@@ -328,15 +300,6 @@ class Buffer:
     shape, _version = (8,), "v2"
 
 
-def rewarding(*shape):
-    """Returns a class with as many rewards as its batch, but more observations."""
-    return predictor(
-        batch=lambda self: {"obs": torch.randn(6, 2, SIZE), "rewards": torch.ones(shape)},
-        forward=lambda self, batch: predict(self, batch) | {"intrinsic_rewards": batch["rewards"]},
-        loss=mean_square,
-    )
-
-
 CORRECT = {
     "lazy module": lambda: RunsInItsLoss(net=nn.LazyLinear(SIZE)),
     "part in TorchScript": lambda: Predictor(net=torch.jit.script(linear())),
@@ -360,9 +323,7 @@ CORRECT = {
         loss=lambda self, batch, out: error(self, batch, out["inner"]),
     ),
     "compiled loss": predictor(loss=torch.compile(mean_square, backend="eager", fullgraph=True)),
-    "hooks": predictor(forward=output_with_a_hook),
     "gradient penalty": predictor(loss=gradient_penalty),
-    "latent optimised": predictor(loss=optimised_latent),
     "frozen encoder": predictor(
         forward=lambda self, batch: {"features": self.target(batch["obs"])},
         loss=lambda self, batch, out: self.net(out["features"]).square().mean(),
@@ -371,19 +332,10 @@ CORRECT = {
         forward=lambda self, batch: predict(self, batch) | {"bias": self.net.bias},
         loss=lambda self, batch, out: (self.net(batch["obs"]) - 2 * out["bias"]).square().mean(),
     ),
-    "target moved by the forward pass": predictor(forward=move_the_target),
     "target detached": keep_a_target_in_a_list,
     "layers cloned": HasClonedLayers,
-    "rows contrasted": predictor(
-        batch=half_masked,
-        forward=lambda self, batch: {
-            "keys": self.net(batch["obs"]),
-            "queries": self.net(batch["new_obs"]),
-        },
-        loss=contrastive_loss,
-    ),
     "time steps that see each other": predictor(
-        batch=half_masked,
+        batch=lambda self: transitions() | {"loss_mask": torch.tensor([True, False] * 4)},
         forward=attend_over_time,
         loss=lambda self, batch, out: out["prediction"][batch["loss_mask"]].square().mean(),
     ),
@@ -411,8 +363,6 @@ CORRECT = {
     "recurrent with weight_norm": lambda: recurrent(nn.utils.parametrizations.weight_norm),
     "recurrent with the older weight_norm": lambda: recurrent(nn.utils.weight_norm),
     "nested tensors": ReadsNestedTensors,
-    "fewer rewards than observations": rewarding(5, 2),
-    "a reward for each agent": rewarding(6, 2, 3),
 }
 
 

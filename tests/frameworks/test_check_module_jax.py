@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from flax import linen, nnx
-from unit.messages import hints_of, violations_of
+from unit.checking import hints_of, violations_of
 
 from self_supervised_loss import SelfSupervisedLossAPI
 from self_supervised_loss.testing import check_module

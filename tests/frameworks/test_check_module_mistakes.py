@@ -94,6 +94,10 @@ VIOLATIONS = {
         "The loss is a float, which has no gradient.\n"
         "  Return the tensor, without item() or float().",
     ),
+    "dict": (
+        returning(lambda loss: {"loss": loss}),
+        "The loss is a dict, not a real number.\n  Return one scalar, and log any other values.",
+    ),
     "argmax": (
         returning(lambda loss: loss.expand(2).argmax()),
         "The loss is of type torch.int64, which has no gradient.\n"
@@ -103,40 +107,6 @@ VIOLATIONS = {
         returning(lambda loss: torch.where(loss > 0, loss, (0.0 * loss).sqrt())),
         "The gradient of the loss is NaN or infinite for net.weight, net.bias.\n"
         "  Look for a square root or norm taken at zero; `torch.where` does not prevent this.",
-    ),
-    "step of an optimizer": (
-        changing(take_a_step),
-        changed("net.weight, net.weight.grad, net.bias, net.bias.grad"),
-    ),
-    "target changed through its data": (
-        changing(lambda self, *_: self.target.weight.data.mul_(0.9)),
-        changed("target.weight"),
-    ),
-    "target changed without a difference": (
-        changing(lambda self, *_: self.target.weight.mul_(1.0)),
-        changed("target.weight"),
-    ),
-    "parameter replaced by one with its data": (changing(replace_the_bias), changed("net.bias")),
-    "parameter frozen": (
-        changing(lambda self, *_: self.net.bias.requires_grad_(False)),
-        changed("net.bias"),
-    ),
-    "evaluation mode": (
-        changing(lambda self, *_: self.eval()),
-        "The loss method called train() or eval() on the module, net, target.\n"
-        "  Leave the training mode to the training loop.",
-    ),
-    "slice of a buffer normalised": (
-        changing(lambda self, batch, out: batch["obs"].sub_(1.0)),
-        changed_input("batch['obs']"),
-    ),
-    "state clamped within its bounds": (
-        changing(lambda self, batch, out: batch["state"].cell.clamp_(-100, 100)),
-        changed_input("batch['state']"),
-    ),
-    "output detached in its dict": (
-        changing(detach_the_output),
-        changed_input("fwd_out['prediction']"),
     ),
     "distribution changed in place": (
         predictor(forward=distribution, loss=likelihood_of_a_changed_distribution),
@@ -153,6 +123,33 @@ VIOLATIONS = {
         "  Look for a division by zero or a logarithm of zero.",
     ),
 }
+
+
+CHANGES = {
+    "step of an optimizer": (
+        take_a_step,
+        changed("net.weight, net.weight.grad, net.bias, net.bias.grad"),
+    ),
+    "data": (lambda self, *_: self.target.weight.data.mul_(0.9), changed("target.weight")),
+    "no difference": (lambda self, *_: self.target.weight.mul_(1.0), changed("target.weight")),
+    "equal parameter": (replace_the_bias, changed("net.bias")),
+    "frozen": (lambda self, *_: self.net.bias.requires_grad_(False), changed("net.bias")),
+    "mode": (
+        lambda self, *_: self.eval(),
+        "The loss method called train() or eval() on the module, net, target.\n"
+        "  Leave the training mode to the training loop.",
+    ),
+    "slice of a buffer": (
+        lambda self, batch, out: batch["obs"].sub_(1.0),
+        changed_input("batch['obs']"),
+    ),
+    "no difference in a tuple": (
+        lambda self, batch, out: batch["state"].cell.clamp_(-100, 100),
+        changed_input("batch['state']"),
+    ),
+    "output detached": (detach_the_output, changed_input("fwd_out['prediction']")),
+}
+VIOLATIONS |= {name: (changing(change), text) for name, (change, text) in CHANGES.items()}
 
 
 @pytest.mark.parametrize(("make", "message"), VIOLATIONS.values(), ids=VIOLATIONS)

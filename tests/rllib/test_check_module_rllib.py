@@ -34,33 +34,31 @@ def transitions():
 
 
 class WithKwargs(IntrinsicCuriosityModel):
-    """RLlib's module with this corrected."""
-
     def compute_self_supervised_loss(self, *, learner, module_id, config, batch, fwd_out, **kwargs):
         return super().compute_self_supervised_loss(
             learner=learner, module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
         )
 
 
-def test_rllibs_module_lacks_kwargs_and_nothing_else():
-    module, batch = IntrinsicCuriosityModel(**SPACES, model_config={}), transitions()
-    inputs = {"batch": batch, "fwd_out": module.forward_train(batch), "config": CONFIG}
-    (message,) = violations_of(module, **inputs)
-    assert message.startswith("compute_self_supervised_loss does not accept **kwargs.")
+def inputs_of(module):
+    batch = transitions()
+    return {"batch": batch, "fwd_out": module.forward_train(batch), "config": CONFIG}
 
 
-def test_rllibs_module_learns_from_masked_rows():
-    module, batch = WithKwargs(**SPACES, model_config={}), transitions()
-    inputs = {"batch": batch, "fwd_out": module.forward_train(batch), "config": CONFIG}
-    (message,) = hints_of(module, **inputs)
-    fault = "masked rows of fwd_out['intrinsic_rewards'], fwd_out['phi'], fwd_out['next_phi']."
-    assert fault in message
+def test_rllibs_module_lacks_kwargs_and_learns_from_masked_rows():
+    module = IntrinsicCuriosityModel(**SPACES, model_config={})
+    (violation,) = violations_of(module, **inputs_of(module))
+    assert violation.startswith("compute_self_supervised_loss does not accept **kwargs.")
+
+    module = WithKwargs(**SPACES, model_config={})
+    (hint,) = hints_of(module, **inputs_of(module))
+    assert "masked rows of fwd_out['intrinsic_rewards'], fwd_out['phi'], fwd_out['next" in hint
 
 
 @pytest.mark.parametrize("module_class", [ICMRLModule, RNDRLModule, ActorCriticRLModule])
 def test_an_rl_module_passes(module_class):
-    module, batch = module_class(**SPACES, model_config={}), transitions()
-    check_module(module, batch=batch, fwd_out=module.forward_train(batch), config=CONFIG).backward()
+    module = module_class(**SPACES, model_config={})
+    check_module(module, **inputs_of(module)).backward()
     assert all(
         (parameter.grad is not None) == parameter.requires_grad for parameter in module.parameters()
     )

@@ -34,7 +34,7 @@ from self_supervised_loss.testing._values import (
 def implements_the_api(trial: Trial) -> Iterator[str]:
     """The class derives from the API or is registered with it, and has the loss method."""
     module, name = trial.call.module, trial.call.name
-    if isinstance(module, type) or not isinstance(module, SelfSupervisedLossAPI):
+    if not isinstance(module, SelfSupervisedLossAPI):
         yield f"{name} does not implement SelfSupervisedLossAPI.\n  {remedy_message(module)}"
     elif trial.call.loss_method is None:
         yield (

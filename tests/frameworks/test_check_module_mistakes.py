@@ -98,6 +98,10 @@ VIOLATIONS = {
         returning(lambda loss: {"loss": loss}),
         "The loss is a dict, not a real number.\n  Return one scalar, and log any other values.",
     ),
+    "division by zero": (
+        returning(lambda loss: loss / 0.0),
+        "The loss is inf.\n  Look for a division by zero or a logarithm of zero.",
+    ),
     "argmax": (
         returning(lambda loss: loss.expand(2).argmax()),
         "The loss is of type torch.int64, which has no gradient.\n"

@@ -221,15 +221,15 @@ def test_a_violation_gets_one_message(module, message):
 
 
 NONES = {
-    "configuration": lambda self, *, config, **kwargs: 2.0 * config["beta"],
-    "metric": lambda self, *, learner, **kwargs: learner.metrics.log_value(None, 1.0),
-    "column": lambda self, *, batch, **kwargs: batch[None],
+    "setting": ({"beta": None}, lambda self, *, config, **kwargs: config["beta"].shape),
+    "metric": (None, lambda self, *, learner, **kwargs: learner.metrics.log_value(None, 1.0)),
+    "column": (None, lambda self, *, batch, **kwargs: batch[None]),
 }
 
 
-@pytest.mark.parametrize("loss_method", NONES.values(), ids=NONES)
-def test_a_none_that_is_not_the_configuration_gets_no_advice(loss_method):
-    (message,) = violations_of(module_with(loss_method), config={"beta": None})
+@pytest.mark.parametrize(("config", "loss_method"), NONES.values(), ids=NONES)
+def test_a_none_that_is_not_the_configuration_gets_no_advice(config, loss_method):
+    (message,) = violations_of(module_with(loss_method), config=config)
     assert "raised" in message and "config=" not in message
 
 

@@ -7,7 +7,6 @@ To add a check, write the function and enter it in `VIOLATIONS` if no training l
 fault, or in `HINTS` if it may be intentional. Messages appear in the order of these lists.
 """
 
-import inspect
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from traceback import FrameSummary, extract_tb
@@ -395,7 +394,7 @@ def _quoted(error: Exception) -> str:
 
 
 def _frames(error: BaseException) -> list[FrameSummary]:
-    """Returns the frames of an error, after those of its cause, where JAX keeps the user's."""
+    """Returns the frames of an error, after those of its cause, which in JAX are the user's."""
     causes = [error.__cause__.__traceback__] if error.__cause__ else []
     return [frame for tb in (*causes, error.__traceback__) for frame in extract_tb(tb)]
 
@@ -403,7 +402,7 @@ def _frames(error: BaseException) -> list[FrameSummary]:
 def _location(trial: Trial, frames: Sequence[FrameSummary]) -> str:
     """Returns the last line in the file of the loss method, behind decorators and before torch."""
     files = {frame.filename for frame in frames if frame.name == "compute_self_supervised_loss"}
-    code = getattr(inspect.unwrap(trial.call.loss_method), "__code__", None)
+    code = getattr(trial.call.loss_method, "__code__", None)
     files.add(getattr(code, "co_filename", ""))
     lines = [f"\n  at {f.filename}:{f.lineno}" for f in frames if f.filename in files]
     return lines[-1] if lines else ""

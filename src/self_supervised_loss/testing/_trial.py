@@ -72,7 +72,7 @@ class Call:
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             return []
         names = {p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY}
-        return [name for name in (*_ARGUMENTS, *self.extras, "**kwargs") if name not in names]
+        return [name for name in (*_ARGUMENTS, "**kwargs") if name not in names]
 
     @property
     def can_be_made(self) -> bool:

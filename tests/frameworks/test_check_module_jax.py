@@ -396,8 +396,8 @@ def test_an_array_with_one_element_is_not_a_scalar(array):
 def test_intrinsic_rewards_are_finite_in_any_framework(rewards, is_finite):
     module = make(Plain, lambda self, batch, out: 1.0)
     inputs = {"batch": {}, "fwd_out": {"intrinsic_rewards": rewards}}
-    if is_finite:
-        check_module(module, **inputs)
-    else:
-        messages = violations_of(module, **inputs)
-        assert any(m.startswith("fwd_out['intrinsic_rewards'] is NaN or inf") for m in messages)
+    message = (
+        "fwd_out['intrinsic_rewards'] is NaN or infinite.\n"
+        "  Look for a division by zero or a logarithm of zero."
+    )
+    assert (message in violations_of(module, **inputs)) == (not is_finite)

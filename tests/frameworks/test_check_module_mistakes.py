@@ -71,15 +71,6 @@ def likelihood_of_a_changed_distribution(self, batch, out):
     return loss
 
 
-def rewarding(compute):
-    """Returns a class whose output includes rewards, computed from the observations."""
-    return predictor(
-        forward=lambda self, batch: (
-            predict(self, batch) | {"intrinsic_rewards": compute(batch["obs"])}
-        )
-    )
-
-
 DETACHED = predicting(lambda self, obs: self.net(obs).detach())
 OF_ANOTHER_INSTANCE = predictor(forward=lambda self, batch: Predictor()(batch))
 OF_A_NEW_TENSOR = predicting(lambda self, obs: obs.clone().requires_grad_().exp())
@@ -115,16 +106,6 @@ VIOLATIONS = {
     "distribution changed in place": (
         predictor(forward=distribution, loss=likelihood_of_a_changed_distribution),
         changed_input("fwd_out['next_obs']"),
-    ),
-    "rewards in a column": (
-        rewarding(lambda obs: obs.sum(dim=-1, keepdim=True)),
-        "fwd_out['intrinsic_rewards'] has shape (8, 1), expected (8,).\n"
-        "  Return one reward for each row, to be added to batch['rewards'].",
-    ),
-    "rewards that are infinite": (
-        rewarding(lambda obs: (0.0 * obs).sum(dim=-1).abs().log()),
-        "fwd_out['intrinsic_rewards'] is NaN or infinite.\n"
-        "  Look for a division by zero or a logarithm of zero.",
     ),
 }
 

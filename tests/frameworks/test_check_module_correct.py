@@ -189,7 +189,7 @@ def compare_all_pairs(self, batch, out):
     same_action = batch["actions"].view(-1, 1) == batch["actions"]
     gaps = errors.unsqueeze(1) - errors, errors[:, None] - errors, errors.reshape(8, 1) - errors
     scaled = (2.0 * errors[..., None]).detach().double() - errors
-    one_row = errors[:1].unsqueeze(0) * errors[:1]
+    one_row = norms[:1] * errors[:1]
     return (distances * same_action + scaled).mean() + sum(map(torch.mean, gaps)) + one_row.sum()
 
 
@@ -231,11 +231,6 @@ class Scaled(torch.autograd.Function):
     def backward(ctx, gradient):
         ctx.net.weight.grad = torch.ones_like(ctx.net.weight)
         return gradient, None
-
-
-def hiding(run):
-    """Returns a class with a forward pass that hides its graph."""
-    return predicting(lambda self, obs: run(self.net, obs.clone().requires_grad_()))
 
 
 class LearnsFromInferenceMode(Predictor):
@@ -328,9 +323,11 @@ CORRECT = {
         forward=lambda self, batch: {"features": self.target(batch["obs"])},
         loss=lambda self, batch, out: self.net(out["features"]).square().mean(),
     ),
-    "parameter among the outputs": predictor(
-        forward=lambda self, batch: predict(self, batch) | {"bias": self.net.bias},
-        loss=lambda self, batch, out: (self.net(batch["obs"]) - 2 * out["bias"]).square().mean(),
+    "parameters among the outputs": predictor(
+        forward=lambda self, batch: predict(self, batch) | dict(self.named_parameters()),
+        loss=lambda self, batch, out: (
+            (self.net(batch["obs"]) - 2 * out["net.bias"]).square().mean()
+        ),
     ),
     "target detached": keep_a_target_in_a_list,
     "layers cloned": HasClonedLayers,
@@ -346,8 +343,12 @@ CORRECT = {
         forward=leave_a_term_for_the_loss,
         loss=lambda self, batch, out: error(self, batch, out) + self.term,
     ),
-    "reentrant checkpoint": hiding(partial(checkpoint, use_reentrant=True)),
-    "graph hidden by a function": hiding(lambda net, obs: Scaled.apply(obs, net)),
+    "reentrant checkpoint": lambda: predicting(
+        lambda self, obs: checkpoint(self.net, self.encoder(obs), use_reentrant=True)
+    )(encoder=linear()),
+    "graph hidden by a function": predicting(
+        lambda self, obs: Scaled.apply(obs.clone().requires_grad_(), self.net)
+    ),
     "inference mode": LearnsFromInferenceMode,
     "parameter expanded": lambda: predicting(lambda self, obs: self.scale * self.net(obs))(
         scale=nn.Parameter(torch.ones(1).expand(SIZE))

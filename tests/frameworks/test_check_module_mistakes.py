@@ -385,6 +385,18 @@ def test_a_hint_gets_one_message(make, message):
     assert hints_of(module, **inputs_of(module)) == [message]
 
 
+def test_a_class_that_only_holds_torch_modules_may_hide_others():
+    hidden = linear()
+    hiding = predictor(
+        loss=lambda self, batch, out: error(self, batch, out) + hidden(batch["obs"]).mean()
+    )
+    module = Holder(hiding(unused=linear(bias=False)))
+    assert hints_of(module, **inputs_of(module)) == [
+        "The loss has no gradient for agents[0]['icm'].unused.weight.\n"
+        "  Freeze them, or ignore this if another loss trains them."
+    ]
+
+
 def test_nothing_is_recorded_while_dynamo_traces(monkeypatch):
     module = broadcasting(lambda column, row: (column - row).square().mean())()
     monkeypatch.setattr(torch.compiler, "is_dynamo_compiling", lambda: True)

@@ -355,6 +355,11 @@ def test_parameters_and_keys_may_be_passed_as_keyword_arguments():
         check_module(module, batch=batch, fwd_out=fwd_out, params=params, key=key)
 
 
+def test_the_forward_pass_may_apply_parameters_from_elsewhere():
+    (module, params), batch = make(InLinen).unbind(), transitions()
+    check_module(module, batch=batch, fwd_out=lambda module: module.apply(params, batch))
+
+
 # Arrays of any framework
 
 

@@ -357,7 +357,9 @@ def test_parameters_and_keys_may_be_passed_as_keyword_arguments():
 
 def test_the_forward_pass_may_apply_parameters_from_elsewhere():
     (module, params), batch = make(InLinen).unbind(), transitions()
-    check_module(module, batch=batch, fwd_out=lambda module: module.apply(params, batch))
+    inputs = {"batch": batch, "fwd_out": lambda module: module.apply(params, batch)}
+    for extras in ({}, {"params": params}):
+        check_module(module, **inputs, **extras)
 
 
 # Arrays of any framework

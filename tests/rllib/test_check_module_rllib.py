@@ -11,7 +11,7 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.examples.rl_modules.classes.intrinsic_curiosity_model_rlm import (
     IntrinsicCuriosityModel,
 )
-from unit.messages import hints_of, violations_of
+from unit.checking import hints_of, violations_of
 
 from self_supervised_loss.testing import check_module
 

@@ -138,7 +138,7 @@ class Shaped(float):
 
 
 def does_not_accept(names):
-    advice = "Learners pass all arguments of the API, and RLlib's TorchMetaLearner passes more."
+    advice = "Add **kwargs: learners pass all arguments of the API, and some pass more."
     return f"compute_self_supervised_loss does not accept {names}.\n  {advice}"
 
 

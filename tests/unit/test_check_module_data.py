@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from unit.checking import changing, check, returning, violations_of
+from unit.checking import changing, check, module_with, returning, violations_of
 
 Transition = namedtuple("Transition", "obs action")
 
@@ -123,6 +123,14 @@ def test_reading_the_input_does_not_change_it(data, read):
     check(changing("batch", lambda batch: read(batch["data"])), batch={"data": data})
 
 
+def test_columns_by_module_id_get_the_advice_to_pass_columns():
+    module = module_with(lambda self, *, batch, **kwargs: batch["obs"])
+    assert violations_of(module, batch={"module": {"obs": 1.0}}) == [
+        "compute_self_supervised_loss raised KeyError: 'obs'\n"
+        "  Pass the columns of this module themselves, without its ID."
+    ]
+
+
 # Shapes
 
 
@@ -148,7 +156,6 @@ obs, rewards, mask = (partial(column, name) for name in ("obs", "rewards", "loss
         (obs(8, 4) | rewards(8), [(8,)]),
         (obs(6, 8, 4) | rewards(5, 8), [(5, 8)]),
         (obs(8, 5, 2, 4) | rewards(8, 5, 2) | mask(8, 5), [(8, 5, 2)]),
-        (obs(8, 4) | rewards(8, 1), [(8, 1)]),
         ({}, [(8,), (8, 1), (8, 4), (8, 5), (5, 8)]),
         ({"obs": [1.0]}, [(8,), (8, 1), (8, 4), (8, 5), (5, 8)]),
     ],
@@ -166,6 +173,14 @@ def test_intrinsic_rewards_have_the_shape_of_the_rewards(batch, expected):
                 f"fwd_out['intrinsic_rewards'] has shape {shape}, expected {names}.\n"
                 "  Return one reward for each row, to be added to batch['rewards']."
             ]
+
+
+def test_rewards_in_a_column_are_a_violation():
+    batch, fwd_out = obs(8, 4) | rewards(8, 1), column("intrinsic_rewards", 8)
+    assert violations_of(returning(1.0), batch=batch, fwd_out=fwd_out) == [
+        "batch['rewards'] has shape (8, 1), expected (8,).\n"
+        "  Squeeze its last axis: it would broadcast against the rows."
+    ]
 
 
 @pytest.mark.parametrize(

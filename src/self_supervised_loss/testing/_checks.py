@@ -47,7 +47,7 @@ def accepts_all_arguments(trial: Trial) -> Iterator[str]:
     if missing := trial.call.not_accepted:
         yield (
             f"compute_self_supervised_loss does not accept {_listed(missing)}.\n"
-            "  Learners pass all arguments of the API, and RLlib's TorchMetaLearner passes more."
+            "  Add **kwargs: learners pass all arguments of the API, and some pass more."
         )
 
 
@@ -187,7 +187,12 @@ def rewards_every_row(trial: Trial) -> Iterator[str]:
     rewards = _column(trial.call.fwd_out, "intrinsic_rewards")
     shape, expected = shape_of(rewards), _shapes_of_rewards(trial)
     is_right = shape in expected if expected else len(shape) in (1, 2)
-    if hasattr(rewards, "shape") and not is_right:
+    if shape and expected == [(*shape, 1)]:
+        yield (
+            f"batch['rewards'] has shape {expected[0]}, expected {shape}.\n"
+            "  Squeeze its last axis: it would broadcast against the rows."
+        )
+    elif hasattr(rewards, "shape") and not is_right:
         names = " or ".join(map(str, expected)) or "(B,) or (B, T)"
         yield (
             f"fwd_out['intrinsic_rewards'] has shape {shape}, expected {names}.\n"
@@ -383,6 +388,9 @@ def _advice(trial: Trial) -> str:
         return "\n  If `config` is None here, pass config= to check_module."
     if "required keyword-only argument" in error:
         return "\n  Pass it to check_module, too."
+    columns = [trial.call.batch[name] for name in trial.call.batch.keys()]
+    if isinstance(trial.error, KeyError) and columns and all(map(is_mapping, columns)):
+        return "\n  Pass the columns of this module themselves, without its ID."
     if "an_extra_argument" in error:
         return "\n  Some learners pass more arguments. Accept them, but do not pass them on."
     return ""

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
-from torch import distributed
 
 from self_supervised_loss._wrappers import _ATTRIBUTES
 
@@ -87,13 +86,6 @@ def is_same(text, other_text):
     numbers, other_numbers = ([*map(float, each[1::2])] for each in (parts, other_parts))
     close = pytest.approx(other_numbers, rel=0.1, abs=1e-3)
     return parts[::2] == other_parts[::2] and numbers == close
-
-
-@pytest.fixture
-def process_group():
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    yield
-    distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("page", [README, EXAMPLES], ids=["README", "examples"])

@@ -169,9 +169,10 @@ def test_a_number_fits_an_array_without_dimensions(window, reduce, expected, to_
 
 @each_framework
 @pytest.mark.parametrize("setting", [s for s in SETTINGS if s["reduce"] != "ema"], ids=str)
-def test_after_a_reduce_values_may_have_another_shape_and_type(to_array, setting):
+def test_after_a_reduce_values_start_over_in_any_shape_and_type(to_array, setting):
     metrics = MetricsLogger()
-    for value in (to_array(np.ones(3)), to_array(np.array([[2]])), 3.0, torch.ones(1)):
+    arrays = np.zeros(3), np.array([-1.0, 1.0, 2.0]), np.array([[2]]), np.array([[3]])
+    for value in (*map(to_array, arrays), 3.0, torch.ones(1)):
         metrics.log_value("value", value, **setting)
         reduced = metrics.reduce()["value"]
         assert np.asarray(reduced).tolist() == np.asarray(value).tolist()

@@ -77,9 +77,7 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-@pytest.fixture
-def batch():
-    return transitions(16)
+BATCH = transitions(16)
 
 
 def make_learner(wrap):
@@ -94,10 +92,10 @@ def gradients(module):
 
 
 @each_wrapper
-def test_a_wrapped_module_has_its_loss_and_gradients(wrap, batch):
+def test_a_wrapped_module_has_its_loss_and_gradients(wrap):
     wrapped, bare = make_learner(wrap), PolicyLearner(module=make_modules())
 
-    losses, expected = compute_losses(wrapped, batch), compute_losses(bare, batch)
+    losses, expected = compute_losses(wrapped, BATCH), compute_losses(bare, BATCH)
     for loss in (*losses.values(), *expected.values()):
         loss.backward()
 
@@ -110,11 +108,11 @@ def test_a_wrapped_module_has_its_loss_and_gradients(wrap, batch):
 
 
 @each_wrapper
-def test_learners_look_through_wrappers_inside_a_graph(wrap, batch):
+def test_learners_look_through_wrappers_inside_a_graph(wrap):
     learner = make_learner(wrap)
     with torch.no_grad():
-        fwd_out = {module_id: module(batch) for module_id, module in learner.module.items()}
-    arguments = {"fwd_out": fwd_out, "batch": dict.fromkeys(fwd_out, batch)}
+        fwd_out = {module_id: module(BATCH) for module_id, module in learner.module.items()}
+    arguments = {"fwd_out": fwd_out, "batch": dict.fromkeys(fwd_out, BATCH)}
     compiled_dispatch = torch.compile(learner.compute_losses, fullgraph=True, backend="eager")
 
     assert compiled_dispatch(**arguments) == learner.compute_losses(**arguments)
@@ -132,8 +130,8 @@ def test_a_wrapper_around_all_modules_is_refused(wrap):
         PolicyLearner(module=wrap(make_modules()))
 
 
-def test_an_unknown_wrapper_triggers_a_warning(batch):
+def test_an_unknown_wrapper_triggers_a_warning():
     wrapper = TensorDictModule(make_modules()["icm"], in_keys=["obs"], out_keys=["logits"])
-    inputs = {"fwd_out": {"m": {"logits": torch.zeros(16, 3)}}, "batch": {"m": batch}}
+    inputs = {"fwd_out": {"m": {"logits": torch.zeros(16, 3)}}, "batch": {"m": BATCH}}
     with pytest.warns(UserWarning, match="TensorDictModule is an unknown wrapper"):
         PolicyLearner(module={"m": wrapper}).compute_losses(**inputs)

@@ -106,7 +106,7 @@ def test_a_logged_loss_keeps_its_gradient():
         losses = losses_of(learner, obs, ["as it is", "scaled"])
         return losses, learner.metrics.reduce() if reduce else None
 
-    modules = dict.fromkeys(("as it is", "scaled"), LogsItsLoss(SETTINGS))
+    modules = {module_id: LogsItsLoss(SETTINGS) for module_id in ("as it is", "scaled")}
     learner, eager_learner = Learner(module=modules), Learner(module=modules)
     compiled = torch.compile(step, fullgraph=True)
     for number in range(6):
@@ -116,7 +116,7 @@ def test_a_logged_loss_keeps_its_gradient():
         torch.testing.assert_close((losses, metrics), (expected, expected_metrics))
         for module_id, loss in losses.items():
             gradients, expected_gradients = (
-                torch.autograd.grad(each, [*modules["scaled"].parameters()], retain_graph=True)
+                torch.autograd.grad(each, [*modules[module_id].parameters()], retain_graph=True)
                 for each in (loss, expected[module_id])
             )
             torch.testing.assert_close(gradients, expected_gradients)

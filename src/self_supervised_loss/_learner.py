@@ -203,8 +203,10 @@ def _add_note(error: Any, module: Any, module_id: ModuleID) -> None:
 
 def _missing_message(mapping: Any, module_id: ModuleID, name: str) -> str:
     message = f"{module_id!r} is in fwd_out but not in {name}, which has {[*mapping.keys()]}."
-    if name == "batch" and not any(is_mapping(mapping[key]) for key in mapping.keys()):
-        message += f" If these are columns, pass batch={{{module_id!r}: columns}}."
+    if name == "module":
+        return f"{message} fwd_out must have the form {{module_id: outputs}}."
+    if not any(is_mapping(mapping[key]) for key in mapping.keys()):
+        return f"{message} If these are columns, pass batch={{{module_id!r}: columns}}."
     return message
 
 

@@ -55,10 +55,9 @@ class _AuxiliaryData:
         super().__init_subclass__(**kwargs)
         if cls.__module__ == __name__:
             return
-        first = next(filter(_is_of_a_library, cls.__mro__))
-        of_libraries = [base for base in cls.__bases__ if any(map(_is_of_a_library, base.__mro__))]
-        right_classes = (_AuxiliaryData, cls._rllib_class)
-        are_right = all(issubclass(base, right_classes) for base in of_libraries)
+        first = next(filter(_is_library_class, cls.__mro__))
+        bases = [base for base in cls.__bases__ if any(map(_is_library_class, base.__mro__))]
+        are_right = all(issubclass(base, (_AuxiliaryData, cls._rllib_class)) for base in bases)
         if first.__module__ != __name__ or not are_right:
             raise TypeError(_wrong_bases_message(cls))
 
@@ -82,11 +81,11 @@ class _AuxiliaryData:
         return batch[self._only_policy(module_id)]
 
     def _only_policy(self, module_id: ModuleID) -> ModuleID:
-        policies: list[ModuleID]
         policies = [policy for policy in self.config.policies if not self._is_auxiliary(policy)]
         if len(policies) != 1:
             raise ValueError(_only_policy_message(module_id, policies))
-        return policies[0]
+        policy: ModuleID = policies[0]
+        return policy
 
     def _auxiliary_ids(self) -> list[ModuleID]:
         return sorted(filter(self._is_auxiliary, self.module.keys()))
@@ -102,11 +101,12 @@ class _AuxiliaryData:
     def _collect_data(
         self, module_ids: Iterable[ModuleID], batch: dict[ModuleID, Any]
     ) -> dict[ModuleID, "_Columns"]:
-        data = ((name, self.data_for_module(name, batch)) for name in module_ids)
-        return {name: _Columns(name, columns) for name, columns in data if columns is not None}
-
-    def _outputs_of(self, data: dict[ModuleID, "_Columns"]) -> dict[ModuleID, Any]:
-        return {name: self.module[name].forward_train(data[name]) for name in data}
+        data = {}
+        for name in module_ids:
+            columns = batch[name] if name in batch else self.data_for_module(name, batch)
+            if columns is not None:
+                data[name] = _Columns(name, columns)
+        return data
 
 
 class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
@@ -129,7 +129,6 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
         for module_id, spec in getattr(self._module_spec, "rl_module_specs", {}).items():
             _check_space(module_id, spec)
         self._learner_only: dict[ModuleID, bool] = {}  # which RLlib drops from the specs
-        self._data: dict[ModuleID, _Columns] = {}  # of the auxiliary modules, in one minibatch
         super().build()
         self._check_auxiliary_modules()
 
@@ -192,18 +191,17 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
         return self._learner_only.get(module_id, False)
 
     def _update(self, batch: dict[ModuleID, Any], *args: Any, **kwargs: Any) -> Any:
-        """Trains on a minibatch, without the policies that are not in `policies_to_train`."""
+        """Trains auxiliary modules, and the policies in `policies_to_train`, on a minibatch."""
         whole = MultiAgentBatch(batch, env_steps=max(map(len, batch.values()), default=0))
         trained = [name for name in self.module.keys() if self._is_trained(name, whole)]
-        without_data = [name for name in trained if name not in batch and self._is_auxiliary(name)]
-        self._data = self._collect_data(without_data, batch)
-        batch = {name: data for name, data in batch.items() if name in trained}
-        return super()._update(batch, *args, **kwargs)
+        data = self._collect_data(filter(self._is_auxiliary, trained), batch)
+        of_policies = {name: columns for name, columns in batch.items() if name in trained}
+        return super()._update(of_policies | data, *args, **kwargs)
 
     def _collect_data(
         self, module_ids: Iterable[ModuleID], batch: dict[ModuleID, Any]
     ) -> dict[ModuleID, "_Columns"]:
-        data: dict[ModuleID, _Columns] = {}
+        module_ids, data = [*module_ids], {}
         try:
             data = super()._collect_data(module_ids, batch)
         finally:  # also after an error, so that no learner waits for the gradients of this one
@@ -214,8 +212,7 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
     def compute_losses(
         self, *, fwd_out: dict[str, Any], batch: dict[str, Any], **kwargs: Any
     ) -> dict[str, Any]:
-        """Computes the losses of the policies and of the auxiliary modules."""
-        fwd_out, batch = self._outputs_of(self._data) | fwd_out, self._data | batch
+        """Computes the loss of each module, and checks that it can be trained on."""
         losses: dict[str, Any] = super().compute_losses(fwd_out=fwd_out, batch=batch, **kwargs)
         for module_id, loss in losses.items():
             module = self.module[module_id].unwrapped()
@@ -230,8 +227,9 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
             gradients = self._compute_gradients_by_optimizer(loss_per_module, **kwargs)
         else:
             gradients = super().compute_gradients(loss_per_module, **kwargs)
-        for module_id in filter(self._is_auxiliary, loss_per_module):
-            self._check_gradients(module_id)
+        if self.distributed:
+            for module_id in filter(self._is_auxiliary, loss_per_module):
+                self._check_gradients(module_id)
         return gradients
 
     def _compute_gradients_by_optimizer(
@@ -239,25 +237,15 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
     ) -> dict[Any, Any]:
         """Computes gradients in SAC, TQC, IQL and CQL, which keep a loss for each optimizer.
 
-        The loss of an auxiliary module that shares parameters with a policy is added to the loss of
-        the optimizer that owns them: DDP allows one backward pass per parameter. RLlib's method
-        gets one policy at a time, since it iterates over a set of module IDs, whose order differs
-        between processes.
+        RLlib's method gets one policy at a time, since it iterates over a set of module IDs, whose
+        order differs between processes.
         """
         for optimizer in self._optimizer_parameters:  # also of policies without data
             optimizer.zero_grad(set_to_none=True)
-        temp_losses, other_losses = self._temp_losses, []
-        auxiliary = [name for name in self._auxiliary_ids() if name in loss_per_module]
-        for module_id in auxiliary:
-            key, loss = self._joined_losses[module_id], loss_per_module[module_id]
-            if key in temp_losses:
-                temp_losses[key] = temp_losses[key] + loss
-            elif loss.requires_grad:
-                other_losses.append(loss)
-        if other_losses:
-            sum(other_losses).backward()
+        self._join_auxiliary_losses(loss_per_module)
         gradients: dict[Any, Any] = {}
-        for module_id in sorted(loss_per_module.keys() - auxiliary):
+        temp_losses = self._temp_losses
+        for module_id in sorted(loss_per_module.keys() - self._auxiliary_ids()):
             self._temp_losses = {
                 key: temp_losses[key] for key in temp_losses if key[0] == module_id
             }
@@ -265,9 +253,25 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
             gradients |= super().compute_gradients(loss, **kwargs)
         return {ref: param.grad for ref, param in self._params.items()} | gradients
 
+    def _join_auxiliary_losses(self, loss_per_module: dict[str, Any]) -> None:
+        """Adds the losses of auxiliary modules to a policy's, or computes their gradients.
+
+        DDP allows one backward pass per parameter. So the loss of a module that shares parameters
+        with a policy joins the loss of the optimizer that owns them.
+        """
+        separate = []
+        for module_id in filter(self._is_auxiliary, loss_per_module):
+            key, loss = self._joined_losses[module_id], loss_per_module[module_id]
+            if key in self._temp_losses:
+                self._temp_losses[key] = self._temp_losses[key] + loss
+            elif loss.requires_grad:
+                separate.append(loss)
+        if separate:
+            sum(separate).backward()
+
     def _check_auxiliary_modules(self) -> None:
-        owners = self._owners()
-        self._joined_losses = {}
+        """Checks the data and optimizers of each module, and finds the loss that its loss joins."""
+        owners, joined = self._owners(), {}
         for module_id in self._auxiliary_ids():
             if self._has_default_data():
                 self._only_policy(module_id)
@@ -275,7 +279,10 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
             if orphans := [name for name in params if not owners[params[name]]]:
                 raise ValueError(_no_optimizer_message(module_id, orphans))
             owners_of_params = [owners[param] for param in params.values()]
-            self._joined_losses[module_id] = self._joined_loss(module_id, owners_of_params)
+            joined[module_id] = self._joined_loss(module_id, owners_of_params)
+        # The other modules join too: they may share parameters with a module that joins.
+        default = next(filter(None, joined.values()), None)
+        self._joined_losses = {module_id: joined[module_id] or default for module_id in joined}
 
     def _owners(self) -> dict[Any, list[tuple[ModuleID, str]]]:
         """Returns the optimizers of each parameter: their modules and names."""
@@ -291,11 +298,13 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
     ) -> tuple[ModuleID, str] | None:
         """Returns the key in `_temp_losses` of the policy's loss that a module's loss must join."""
         auxiliary = self._auxiliary_ids()
-        shared = {owner for each in owners for owner in each if owner[0] not in auxiliary}
-        has_two_owners = any(len(each) > 1 for each in owners)
-        if has_two_owners or (len(shared) > 1 and hasattr(self, "_temp_losses")):
-            raise ValueError(_several_optimizers_message(module_id, shared))
-        return next(((policy, f"{name}_loss") for policy, name in shared), None)
+        of_policies = {owner for each in owners for owner in each if owner[0] not in auxiliary}
+        clashing = {owner for each in owners if len(each) > 1 for owner in each}
+        if len(of_policies) > 1 and hasattr(self, "_temp_losses"):
+            clashing |= of_policies
+        if clashing:
+            raise ValueError(_several_optimizers_message(module_id, clashing))
+        return next(((policy, f"{name}_loss") for policy, name in of_policies), None)
 
     def _has_default_data(self) -> bool:
         return type(self).data_for_module is _AuxiliaryData.data_for_module
@@ -314,8 +323,6 @@ class AuxiliaryModules(_AuxiliaryData, TorchLearner):  # type: ignore[misc]
             raise ValueError(_no_data_message(module_ids))
 
     def _check_gradients(self, module_id: ModuleID) -> None:
-        if not getattr(self.module[module_id], "require_backward_grad_sync", False):
-            return  # it is not in DDP, which waits for each gradient
         params = self._trainable_params(module_id)
         if unused := [name for name in params if params[name].grad is None]:
             raise ValueError(_unused_parameters_message(module_id, unused))
@@ -338,9 +345,9 @@ class AuxiliaryModulesOffline(_AuxiliaryData):
         self, *, fwd_out: dict[str, Any], batch: dict[str, Any]
     ) -> dict[str, Any]:
         """Computes the losses of the policies and of the auxiliary modules."""
-        without_data = [name for name in self._auxiliary_ids() if name not in batch]
-        data = self._collect_data(without_data, batch)
-        fwd_out, batch = fwd_out | self._outputs_of(data), batch | data
+        data = self._collect_data(self._auxiliary_ids(), batch)
+        outputs = {name: self.module[name].forward_train(data[name]) for name in data}
+        fwd_out, batch = outputs | fwd_out, batch | data
         return super().compute_eval_losses(fwd_out=fwd_out, batch=batch)  # type: ignore[misc, no-any-return]
 
 
@@ -363,7 +370,7 @@ class _Columns(dict[str, Any]):
         raise KeyError(_missing_column_message(self.module_id, name, self))
 
 
-def _is_of_a_library(cls: type) -> bool:
+def _is_library_class(cls: type) -> bool:
     return cls.__module__.startswith(("ray.rllib.", "self_supervised_loss."))
 
 
@@ -461,12 +468,12 @@ def _no_data_message(module_ids: list[ModuleID]) -> str:
 
 
 def _missing_column_message(module_id: ModuleID, name: str, columns: dict[str, Any]) -> str:
-    message = f"the data of module {module_id!r} has no column {name!r}, only {_quoted(columns)}."
-    if "obs" not in columns:
-        return message + " data_for_module must return the columns of one module."
-    if name == "new_obs":
-        return message + " Add it with config.learners(learner_connector=add_next_obs)."
-    return message
+    if name == "new_obs" and "obs" in columns:
+        remedy = "Add it with config.learners(learner_connector=add_next_obs)."
+    else:
+        remedy = "data_for_module must return the columns that the module reads."
+    present = _quoted(columns)
+    return f"the data of module {module_id!r} has no column {name!r}, only {present}. {remedy}"
 
 
 def _not_scalar_message(loss: Any, module_id: ModuleID, module: Any) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks import dispatch, imports, metrics, training_step
+from benchmarks import check_module, dispatch, imports, metrics, training_step
 
 UNITS = {"ns": 1e9, "µs": 1e6, "ms": 1e3, "MB": 1e-6}
 PACKAGES = "self-supervised-loss", "ray", "tianshou", "torch"
@@ -28,7 +28,7 @@ def main() -> None:
     print(f"Python {platform.python_version()}, {versions}\n")
     print("| measured | ours | compared with | theirs | ratio | goal |")
     print("| --- | ---: | --- | ---: | ---: | --- |")
-    for benchmark in imports, dispatch, training_step, metrics:
+    for benchmark in imports, check_module, dispatch, training_step, metrics:
         for measured, ours, other, theirs, unit, goal in benchmark.measure():
             figures = f"{show(ours, unit)} | {other} | {show(theirs, unit)} | {ours / theirs:.3g}"
             print(f"| {measured} | {figures} | {goal} |", flush=True)

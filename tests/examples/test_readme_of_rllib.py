@@ -5,15 +5,14 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from test_readme import PROJECT, README, blocks
 
-TESTS = Path(__file__).parents[1]
-README, PAGE = ((folder / "README.md").read_text() for folder in (TESTS.parent, TESTS / "rllib"))
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README + PAGE, re.DOTALL | re.MULTILINE)
-PROGRAMS = [block for block in BLOCKS if "from ray." in block]
-ALGORITHMS = re.findall(r"^\| (\w+)[^|]* \| `(ray\.[\w.]+)` \|", PAGE, re.MULTILINE)
+PAGE = PROJECT / "tests/rllib/README.md"
+ALL_BLOCKS = [block.content for page in (README, PAGE) for block in blocks(page, "python")]
+PROGRAMS = [program for program in ALL_BLOCKS if "from ray." in program]
+ALGORITHMS = re.findall(r"^\| (\w+)[^|]* \| `(ray\.[\w.]+)` \|", PAGE.read_text(), re.M)
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=["README", "RND", "shared encoder"])

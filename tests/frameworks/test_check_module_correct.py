@@ -12,12 +12,16 @@ import pytest
 import torch
 from frameworks.predictor import (
     NUM_ACTIONS,
-    OBS_SIZE,
+    SIZE,
     Predictor,
     changing,
+    error,
     inputs_of,
+    linear,
+    predict,
+    predicting,
+    predictor,
     transitions,
-    with_parts,
 )
 from lightning_fabric import Fabric
 from modules.icm import ICM
@@ -25,7 +29,6 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.func import functional_call, stack_module_state
-from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -33,13 +36,9 @@ from self_supervised_loss.testing import check_module
 
 
 def state_of(module):
-    parameters = [*module.parameters()]
-    gradients = [parameter.grad for parameter in parameters]
-    return [
-        [(id(p), p.data_ptr(), p.requires_grad, p.tolist()) for p in parameters],
-        [(id(g), g is None or g.tolist()) for g in gradients],
-        [part.training for part in module.modules()],
-    ]
+    tensors = [tensor for p in module.parameters() for tensor in (p, p.grad) if tensor is not None]
+    state = [(id(t), t.data_ptr(), t.requires_grad, t.tolist()) for t in tensors]
+    return state, [part.training for part in module.modules()]
 
 
 @pytest.mark.parametrize("with_gradients", [False, True])
@@ -67,37 +66,37 @@ def process_group():
     torch._dynamo.reset()
 
 
-def every_part_sharded(module):
+def shard_every_part(module):
     mesh = init_device_mesh("cpu", (1,))
     for part in module.children():
         fully_shard(part, mesh=mesh)
     return fully_shard(module, mesh=mesh)
 
 
+FSDP = partial(FullyShardedDataParallel, device_id=torch.device("cpu"))
+WRAPPERS = {
+    "compile": partial(torch.compile, backend="aot_eager"),
+    "DDP": DistributedDataParallel,
+    "fully_shard": shard_every_part,
+    "FSDP": FSDP,
+    "FSDP with original parameters": partial(FSDP, use_orig_params=True),
+    "Fabric": Fabric(accelerator="cpu", devices=1).setup,
+}
+
+
 @pytest.mark.filterwarnings("ignore:FSDP is switching to use `NO_SHARD`:UserWarning")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        torch.compile,
-        DistributedDataParallel,
-        every_part_sharded,
-        partial(FullyShardedDataParallel, device_id=torch.device("cpu")),
-        partial(FullyShardedDataParallel, device_id=torch.device("cpu"), use_orig_params=True),
-        Fabric(accelerator="cpu", devices=1).setup,
-    ],
-    ids=["compile", "DDP", "fully_shard", "FSDP", "FSDP with original parameters", "Fabric"],
-)
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
 def test_a_wrapped_module_passes_and_can_be_trained(wrap, process_group):
-    module, batch = wrap(ICM(OBS_SIZE, NUM_ACTIONS)), transitions()
+    module, batch = wrap(ICM(SIZE, NUM_ACTIONS)), transitions()
     check_module(module, batch=batch, fwd_out=module(batch)).backward()
     assert all(parameter.grad is not None for parameter in module.parameters())
 
 
 def test_a_graph_that_can_be_used_only_once_is_left_to_the_loop():
-    convolutions = nn.Conv1d(1, 8, 1), nn.ReLU(), nn.Conv1d(8, 1, 1)
-    net = nn.Sequential(nn.Unflatten(1, (1, OBS_SIZE)), *convolutions, nn.Flatten())
-    module = torch.compile(with_parts(Predictor(), net=net), backend="aot_eager")
+    net = nn.Sequential(linear(), nn.Tanh(), linear())
+    module = torch.compile(Predictor(net=net), backend="aot_eager")
+    module(transitions())["prediction"].sum().backward()  # compiles the graph for one use
     check_module(module, **inputs_of(module)).backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
     torch._dynamo.reset()
@@ -106,23 +105,14 @@ def test_a_graph_that_can_be_used_only_once_is_left_to_the_loop():
 # Unusual modules
 
 
-class RunsInItsLoss(Predictor):
-    def forward(self, batch):
-        return {}
-
-    def loss(self, batch, fwd_out):
-        return super().loss(batch, {"prediction": self.net(batch["obs"])})
+def mean_square(self, batch, out):
+    return out["prediction"].square().mean()
 
 
-class ReadsADistribution(Predictor):
-    """Reads a result that a distribution computes on demand, in a tuple as of a world model."""
-
-    def forward(self, batch):
-        kind = torch.distributions.Categorical
-        return {"prior": (kind(logits=self.net(batch["obs"])),), "kind": kind}
-
-    def loss(self, batch, fwd_out):
-        return fwd_out["prior"][0].probs.square().mean()
+RunsInItsLoss = predictor(
+    forward=lambda self, batch: {},
+    loss=lambda self, batch, out: error(self, batch, predict(self, batch)),
+)
 
 
 class Stack(Mapping):
@@ -141,176 +131,92 @@ class Stack(Mapping):
         return len(self.rows)
 
 
-class ReturnsAStack(Predictor):
-    def forward(self, batch):
-        return {"inner": Stack(**super().forward(batch))}
-
-    def loss(self, batch, fwd_out):
-        return super().loss(batch, fwd_out["inner"])
-
-
-class CompilesItsLoss(Predictor):
-    def __init__(self):
-        super().__init__()
-        self.error = torch.compile(
-            lambda a, b: (a - b).square().mean(), backend="eager", fullgraph=True
-        )
-
-    def loss(self, batch, fwd_out):
-        return self.error(fwd_out["prediction"], batch["new_obs"])
+def squashed_gaussian(self, batch):
+    """Keeps the last action and its preimage."""
+    normal = torch.distributions.Normal(self.net(batch["obs"]), 1.0)
+    tanh = torch.distributions.TanhTransform(cache_size=1)
+    policy = torch.distributions.TransformedDistribution(normal, tanh)
+    return {"policy": policy, "actions": policy.rsample()}
 
 
-class CachesItsActions(Predictor):
-    """Reads a squashed Gaussian, which keeps the last action and its preimage."""
-
-    def forward(self, batch):
-        normal = torch.distributions.Normal(self.net(batch["obs"]), 1.0)
-        tanh = torch.distributions.TanhTransform(cache_size=1)
-        policy = torch.distributions.TransformedDistribution(normal, tanh)
-        return {"policy": policy, "actions": policy.rsample()}
-
-    def loss(self, batch, fwd_out):
-        return -fwd_out["policy"].log_prob(fwd_out["policy"].rsample()).mean()
+def distributions(self, batch):
+    """Holds a class, and a distribution in a tuple as of a world model."""
+    kind = torch.distributions.Categorical
+    return {"prior": (kind(logits=self.net(batch["obs"])),), "kind": kind}
 
 
-class HasHooks(Predictor):
-    """Its output cannot be pickled without a warning."""
-
-    def forward(self, batch):
-        fwd_out = super().forward(batch)
-        fwd_out["prediction"].register_hook(lambda gradient: gradient)
-        return fwd_out
+def gradient_penalty(self, batch, out):
+    """Differentiates by a tensor of this call, as discriminators and optimised latents do."""
+    obs = batch["obs"].clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(self.net(obs).square().sum(), obs, create_graph=True)
+    return gradient.square().mean() + error(self, batch, out)
 
 
-class PenalisesItsGradient(Predictor):
-    """Penalises the gradient with respect to its input, as discriminators do."""
-
-    def loss(self, batch, fwd_out):
-        obs = batch["obs"].clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(self.net(obs).square().sum(), obs, create_graph=True)
-        return gradient.square().mean() + super().loss(batch, fwd_out)
+def keep_a_target_in_a_list():
+    """Keeps a target that could be trained where no checkpoint finds it."""
+    made = predictor(loss=compare_with_the_target_in_a_list)()
+    made.targets = [copy.deepcopy(made.net), made.net]
+    return made
 
 
-class HasAFrozenEncoder(Predictor):
-    """Trains only a head, on an output that has no graph."""
-
-    def forward(self, batch):
-        return {"features": self.target(batch["obs"])}
-
-    def loss(self, batch, fwd_out):
-        return self.net(fwd_out["features"]).square().mean()
-
-
-class MovesItsTarget(Predictor):
-    def forward(self, batch):
-        self.target.weight.mul_(0.9)
-        return super().forward(batch)
-
-
-class DetachesItsTarget(Predictor):
-    """Its target is a copy that could be trained, in a list so it is in no checkpoint."""
-
-    def __init__(self):
-        super().__init__()
-        self.targets = [copy.deepcopy(self.net), self.net]
-
-    def loss(self, batch, fwd_out):
-        target = self.targets[0](batch["new_obs"]).detach()
-        return (fwd_out["prediction"] - target).square().mean()
+def compare_with_the_target_in_a_list(self, batch, out):
+    return (out["prediction"] - self.targets[0](batch["new_obs"]).detach()).square().mean()
 
 
 class HasClonedLayers(Predictor):
     """torch clones the layers, and the heads begin with the same constants."""
 
     def __init__(self):
-        super().__init__()
-        layer = nn.TransformerEncoderLayer(OBS_SIZE, nhead=1, dim_feedforward=8, dropout=0.0)
-        self.net = nn.TransformerEncoder(layer, num_layers=2, enable_nested_tensor=False)
-        self.scale, self.offset = nn.BatchNorm1d(OBS_SIZE), nn.BatchNorm1d(OBS_SIZE)
+        layer = nn.TransformerEncoderLayer(SIZE, nhead=1, dim_feedforward=8, dropout=0.0)
+        net = nn.TransformerEncoder(layer, num_layers=2, enable_nested_tensor=False)
+        super().__init__(net=net, scale=nn.BatchNorm1d(SIZE), offset=nn.BatchNorm1d(SIZE))
 
     def forward(self, batch):
         features = self.net(batch["obs"])
         return {"prediction": self.scale(features) + self.offset(features)}
 
 
-class ContrastsTheRows(Predictor):
-    """Compares each row with every other one, except those that are masked."""
-
-    def batch(self):
-        return super().batch() | {"loss_mask": torch.tensor([True, False] * 4)}
-
-    def forward(self, batch):
-        return {"keys": self.net(batch["obs"]), "queries": self.net(batch["new_obs"])}
-
-    def loss(self, batch, fwd_out):
-        mask = batch["loss_mask"]
-        logits = (fwd_out["queries"] @ fwd_out["keys"].T).masked_fill(~mask, -torch.inf)
-        return F.cross_entropy(logits[mask], torch.arange(8)[mask])
+def attend_over_time(self, batch):
+    features = self.net(batch["obs"])
+    return {"features": features, "prediction": features.cumsum(dim=0)}
 
 
-class ComparesTimeSteps(ContrastsTheRows):
-    """Its features see each other before its predictions are masked."""
-
-    def forward(self, batch):
-        features = self.net(batch["obs"])
-        return {"features": features, "prediction": features.cumsum(dim=0)}
-
-    def loss(self, batch, fwd_out):
-        return fwd_out["prediction"][batch["loss_mask"]].square().mean()
-
-
-class ComparesAllPairs(Predictor):
+def compare_all_pairs(self, batch, out):
     """Broadcasts columns and rows to squares, each time on purpose."""
-
-    def loss(self, batch, fwd_out):
-        errors = (fwd_out["prediction"] - batch["new_obs"]).square().mean(dim=-1)
-        norms = fwd_out["prediction"].square().sum(dim=-1, keepdim=True)
-        distances = norms + norms.squeeze(-1) - 2 * fwd_out["prediction"] @ batch["new_obs"].T
-        same_action = batch["actions"].view(-1, 1) == batch["actions"]
-        gaps = errors.unsqueeze(1) - errors, errors[:, None] - errors, errors.reshape(8, 1) - errors
-        one_row = errors[:1].unsqueeze(0) * errors[:1]
-        return (distances * same_action).mean() + sum(map(torch.mean, gaps)) + one_row.sum()
+    errors = (out["prediction"] - batch["new_obs"]).square().mean(dim=-1)
+    norms = out["prediction"].square().sum(dim=-1, keepdim=True)
+    distances = norms + norms.squeeze(-1) - 2 * out["prediction"] @ batch["new_obs"].T
+    same_action = batch["actions"].view(-1, 1) == batch["actions"]
+    gaps = errors.unsqueeze(1) - errors, errors[:, None] - errors, errors.reshape(8, 1) - errors
+    scaled = (2.0 * errors[..., None]).detach().double() - errors
+    one_row = norms[:1] * errors[:1]
+    return (distances * same_action + scaled).mean() + sum(map(torch.mean, gaps)) + one_row.sum()
 
 
 class RenormalisesItsEmbedding(Predictor):
     """torch changes the weights in place whenever they are used."""
 
-    def __init__(self):
-        super().__init__()
-        self.actions = nn.Embedding(NUM_ACTIONS, OBS_SIZE, max_norm=0.1, sparse=True)
+    def __init__(self, **arguments):
+        super().__init__(actions=nn.Embedding(NUM_ACTIONS, SIZE, sparse=True, **arguments))
 
     def forward(self, batch):
         return {"prediction": self.net(batch["obs"]) + self.actions(batch["actions"])}
 
-    def loss(self, batch, fwd_out):
-        return super().loss(batch, fwd_out) + self.actions(batch["actions"]).square().mean()
+    def loss(self, batch, out):
+        return error(self, batch, out) + self.actions(batch["actions"]).square().mean()
 
 
-class HasSparseGradients(RenormalisesItsEmbedding):
-    """Has had a first step."""
-
-    def __init__(self):
-        super().__init__()
-        self.actions.max_norm = None
-        self.actions(torch.arange(NUM_ACTIONS)).sum().backward()
+def take_a_first_step():
+    made = RenormalisesItsEmbedding()
+    made.actions(torch.arange(NUM_ACTIONS)).sum().backward()
+    return made
 
 
-class LeavesATermForTheLoss(Predictor):
-    """Its forward pass keeps a term for the loss method, as mixtures of experts do."""
-
-    def forward(self, batch):
-        fwd_out = super().forward(batch)
-        self.term = fwd_out["prediction"].abs().mean()
-        return fwd_out
-
-    def loss(self, batch, fwd_out):
-        return super().loss(batch, fwd_out) + self.term
-
-
-class SavesMemory(Predictor):
-    def forward(self, batch):
-        obs = batch["obs"].clone().requires_grad_()
-        return {"prediction": checkpoint(self.net, obs, use_reentrant=True)}
+def leave_a_term_for_the_loss(self, batch):
+    """Does as mixtures of experts do."""
+    out = predict(self, batch)
+    self.term = out["prediction"].abs().mean()
+    return out
 
 
 class Scaled(torch.autograd.Function):
@@ -327,161 +233,142 @@ class Scaled(torch.autograd.Function):
         return gradient, None
 
 
-class HidesItsGraph(Predictor):
-    def forward(self, batch):
-        return {"prediction": Scaled.apply(batch["obs"].clone().requires_grad_(), self.net)}
-
-
 class LearnsFromInferenceMode(Predictor):
     def __init__(self):
-        super().__init__()
         with torch.inference_mode():
-            self.target = nn.Linear(OBS_SIZE, OBS_SIZE).requires_grad_(False)
+            target = linear().requires_grad_(False)
+        super().__init__(target=target)
 
     def forward(self, batch):
         with torch.inference_mode():
             target = self.target(batch["new_obs"])
-        return {**super().forward(batch), "target": target}
+        return predict(self, batch) | {"target": target}
 
-    def loss(self, batch, fwd_out):
-        return (fwd_out["prediction"] - fwd_out["target"]).square().mean()
-
-
-class ExpandsAParameter(Predictor):
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(1).expand(OBS_SIZE))
-
-    def forward(self, batch):
-        return {"prediction": self.scale * self.net(batch["obs"])}
-
-
-class ReadsContainers(Predictor):
-    def batch(self):
-        return super().batch() | {"weights": [torch.ones(3, requires_grad=True)]}
-
-    def loss(self, batch, fwd_out):
-        weight = batch["state"].hidden.mean() + batch["weights"][0].mean()
-        return weight * super().loss(batch, fwd_out)
+    def loss(self, batch, out):
+        return (out["prediction"] - out["target"]).square().mean()
 
 
 class HasAnEnsemble(Predictor):
     """Trains the stacked parameters of five networks, as in the tutorial of `torch.func`."""
 
     def __init__(self):
-        nn.Module.__init__(self)
-        models = [nn.Linear(OBS_SIZE, OBS_SIZE) for _ in range(5)]
-        self.params, _ = stack_module_state(models)
+        models = [linear() for _ in range(5)]
+        super().__init__(net=None, params=stack_module_state(models)[0])
         self.base = copy.deepcopy(models[0]).to("meta")
 
-    def forward(self, batch):
+    def net(self, obs):
         run = torch.vmap(partial(functional_call, self.base), in_dims=(0, None))
-        return {"prediction": run(self.params, batch["obs"])}
-
-    def loss(self, batch, fwd_out):
-        return (fwd_out["prediction"] - batch["new_obs"]).square().mean()
+        return run(self.params, obs)
 
 
-class OptimisesLatents(Predictor):
-    """Takes steps on a latent during the call."""
+class MakesParametersOnDemand(Predictor):
+    """Makes one when asked for those of a single layer, as Keras does."""
 
-    def loss(self, batch, fwd_out):
-        latent = torch.zeros(OBS_SIZE, requires_grad=True)
-        (gradient,) = torch.autograd.grad((latent - batch["new_obs"]).square().mean(), latent)
-        target = latent - 0.1 * gradient
-        return (fwd_out["prediction"] - target).square().mean()
+    def named_parameters(self, prefix="", recurse=True, remove_duplicate=True):
+        if not recurse:
+            self.made = nn.Parameter(torch.zeros(()))
+        return super().named_parameters(prefix, recurse, remove_duplicate)
 
 
-class IsRecurrent(Predictor):
-    def __init__(self, normalise):
-        super().__init__()
-        self.net = nn.LSTM(OBS_SIZE, OBS_SIZE)
-        normalise(self.net, "weight_hh_l0")
-
-    def forward(self, batch):
-        return {"prediction": self.net(batch["obs"])[0]}
+def recurrent(normalise):
+    lstm = nn.LSTM(SIZE, SIZE)
+    normalise(lstm, "weight_hh_l0")
+    return predicting(lambda self, obs: self.net(obs)[0])(net=lstm)
 
 
 class ReadsNestedTensors(Predictor):
     """Its batch has episodes of different lengths, and a mask over them."""
 
     def batch(self):
-        episodes = [torch.randn(length, OBS_SIZE) for length in (3, 5)]
+        episodes = [torch.randn(length, SIZE) for length in (3, 5)]
         obs = torch.nested.nested_tensor(episodes, layout=torch.jagged)
         mask = torch.nested.nested_tensor_from_jagged(torch.arange(8) < 6, obs.offsets())
         return {"obs": obs, "loss_mask": mask}
 
-    def loss(self, batch, fwd_out):
-        return fwd_out["prediction"].values()[batch["loss_mask"].values()].square().mean()
+    def loss(self, batch, out):
+        return out["prediction"].values()[batch["loss_mask"].values()].square().mean()
 
 
-class Counted:
+class Buffer:
     """Has a version, as a replay buffer may, that is not a number."""
 
     shape, _version = (8,), "v2"
 
 
-class HasRewardsOfItsOwnShape(Predictor):
-    """Has a reward for each transition or agent, as the batch does."""
-
-    def __init__(self, shape):
-        super().__init__()
-        self.shape = shape
-
-    def batch(self):
-        obs = torch.randn(6, 2, OBS_SIZE)  # one observation more than there are transitions
-        return {"obs": obs, "new_obs": obs, "rewards": torch.zeros(self.shape)}
-
-    def forward(self, batch):
-        return super().forward(batch) | {"intrinsic_rewards": torch.ones(self.shape)}
-
-
 CORRECT = {
-    "lazy module": lambda: with_parts(RunsInItsLoss(), net=nn.LazyLinear(OBS_SIZE)),
-    "part in TorchScript": lambda: with_parts(
-        Predictor(), net=torch.jit.script(nn.Linear(OBS_SIZE, OBS_SIZE))
-    ),
+    "lazy module": lambda: RunsInItsLoss(net=nn.LazyLinear(SIZE)),
+    "part in TorchScript": lambda: Predictor(net=torch.jit.script(linear())),
     # torch keeps a weight of spectral_norm as an attribute, with its graph
-    "norms": lambda: with_parts(
-        Predictor(),
-        net=nn.Sequential(
-            nn.utils.spectral_norm(nn.Linear(OBS_SIZE, OBS_SIZE)), nn.BatchNorm1d(OBS_SIZE)
-        ),
+    "norms": lambda: Predictor(
+        net=nn.Sequential(nn.utils.spectral_norm(linear()), nn.BatchNorm1d(SIZE))
     ),
     "buffer made when needed": changing(
-        lambda module, *_: module.register_buffer("scale", torch.ones(()), persistent=False)
+        lambda self, *_: self.register_buffer("scale", torch.ones(()), persistent=False)
     ),
-    "distribution": ReadsADistribution,
-    "stack": ReturnsAStack,
-    "compiled loss": CompilesItsLoss,
-    "distribution with a cache": CachesItsActions,
-    "hooks": HasHooks,
-    "gradient penalty": PenalisesItsGradient,
-    "frozen encoder": HasAFrozenEncoder,
-    "target moved by the forward pass": MovesItsTarget,
-    "target detached": DetachesItsTarget,
+    "parameters made on demand": MakesParametersOnDemand,
+    "distributions": predictor(
+        forward=distributions, loss=lambda self, batch, out: out["prior"][0].probs.square().mean()
+    ),
+    "distribution with a cache": predictor(
+        forward=squashed_gaussian,
+        loss=lambda self, batch, out: -out["policy"].log_prob(out["policy"].rsample()).mean(),
+    ),
+    "stack": predictor(
+        forward=lambda self, batch: {"inner": Stack(**predict(self, batch))},
+        loss=lambda self, batch, out: error(self, batch, out["inner"]),
+    ),
+    "compiled loss": predictor(loss=torch.compile(mean_square, backend="eager", fullgraph=True)),
+    "gradient penalty": predictor(loss=gradient_penalty),
+    "frozen encoder": predictor(
+        forward=lambda self, batch: {"features": self.target(batch["obs"])},
+        loss=lambda self, batch, out: self.net(out["features"]).square().mean(),
+    ),
+    "parameters among the outputs": predictor(
+        forward=lambda self, batch: predict(self, batch) | dict(self.named_parameters()),
+        loss=lambda self, batch, out: (
+            (self.net(batch["obs"]) - 2 * out["net.bias"]).square().mean()
+        ),
+    ),
+    "target detached": keep_a_target_in_a_list,
     "layers cloned": HasClonedLayers,
-    "rows contrasted": ContrastsTheRows,
-    "time steps compared": ComparesTimeSteps,
-    "all pairs compared": ComparesAllPairs,
-    "embedding renormalised": RenormalisesItsEmbedding,
-    "sparse gradients": HasSparseGradients,
-    "term left for the loss": LeavesATermForTheLoss,
-    "reentrant checkpoint": SavesMemory,
-    "graph hidden by a function": HidesItsGraph,
+    "time steps that see each other": predictor(
+        batch=lambda self: transitions() | {"loss_mask": torch.tensor([True, False] * 4)},
+        forward=attend_over_time,
+        loss=lambda self, batch, out: out["prediction"][batch["loss_mask"]].square().mean(),
+    ),
+    "all pairs compared": predictor(loss=compare_all_pairs),
+    "embedding renormalised": partial(RenormalisesItsEmbedding, max_norm=0.1),
+    "sparse gradients": take_a_first_step,
+    "term left for the loss": predictor(
+        forward=leave_a_term_for_the_loss,
+        loss=lambda self, batch, out: error(self, batch, out) + self.term,
+    ),
+    "reentrant checkpoint": lambda: predicting(
+        lambda self, obs: checkpoint(self.net, self.encoder(obs), use_reentrant=True)
+    )(encoder=linear()),
+    "graph hidden by a function": predicting(
+        lambda self, obs: Scaled.apply(obs.clone().requires_grad_(), self.net)
+    ),
     "inference mode": LearnsFromInferenceMode,
-    "parameter expanded": ExpandsAParameter,
-    "containers": ReadsContainers,
+    "parameter expanded": lambda: predicting(lambda self, obs: self.scale * self.net(obs))(
+        scale=nn.Parameter(torch.ones(1).expand(SIZE))
+    ),
+    "containers": predictor(
+        batch=lambda self: transitions() | {"weights": [torch.ones(3, requires_grad=True)]},
+        loss=lambda self, batch, out: (
+            (batch["state"].hidden.mean() + batch["weights"][0].mean()) * error(self, batch, out)
+        ),
+    ),
+    "object with any version": predictor(batch=lambda self: transitions() | {"buffer": Buffer()}),
     "functional ensemble": HasAnEnsemble,
-    "latents optimised": OptimisesLatents,
-    "recurrent with weight_norm": partial(IsRecurrent, nn.utils.parametrizations.weight_norm),
+    "recurrent with weight_norm": lambda: recurrent(nn.utils.parametrizations.weight_norm),
+    "recurrent with the older weight_norm": lambda: recurrent(nn.utils.weight_norm),
     "nested tensors": ReadsNestedTensors,
-    "fewer rewards than observations": partial(HasRewardsOfItsOwnShape, (5, 2)),
-    "a reward for each agent": partial(HasRewardsOfItsOwnShape, (6, 2, 3)),
 }
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not:UserWarning")
 @pytest.mark.parametrize("make", CORRECT.values(), ids=CORRECT)
 def test_a_correct_module_gets_no_message(make):
@@ -489,32 +376,20 @@ def test_a_correct_module_gets_no_message(make):
     check_module(module, **inputs_of(module)).backward()
 
 
-@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
-def test_the_older_weight_norm_gets_no_message():
-    module = IsRecurrent(nn.utils.weight_norm)
-    check_module(module, **inputs_of(module)).backward()
-
-
-def test_an_object_in_the_batch_may_have_any_version():
-    module = Predictor()
-    batch = module.batch() | {"buffer": Counted()}
-    check_module(module, batch=batch, fwd_out=module(batch))
-
-
 def test_parameters_may_be_passed_as_a_keyword_argument():
     class RunsItsArguments(Predictor):
-        def __init__(self):
-            nn.Module.__init__(self)
-
         def compute_self_supervised_loss(self, *, batch, params, **kwargs):
             return (batch["obs"] @ params["weight"] - batch["new_obs"]).square().mean()
 
-    params = {"weight": torch.zeros(OBS_SIZE, OBS_SIZE, requires_grad=True)}
-    check_module(RunsItsArguments(), batch=transitions(), fwd_out={}, params=params)
+    params = {"weight": torch.zeros(SIZE, SIZE, requires_grad=True)}
+    check_module(RunsItsArguments(net=None), batch=transitions(), fwd_out={}, params=params)
+
+
+# Memory
 
 
 def test_slices_cost_no_more_memory_than_their_size():
-    buffer = torch.zeros(1_000_000, OBS_SIZE)
+    buffer = torch.zeros(1_000_000, SIZE)
     module, batch = Predictor(), {"obs": buffer[:8], "new_obs": buffer[8:16]}
     fwd_out = module(batch)
     tracemalloc.start()
@@ -526,7 +401,7 @@ def test_slices_cost_no_more_memory_than_their_size():
 
 MEMORY_OF_A_CHECK = """
 import resource, sys, torch
-from frameworks.predictor import Predictor, inputs_of, with_parts
+from frameworks.predictor import Predictor, inputs_of
 from self_supervised_loss.testing import check_module
 
 module = Predictor()
@@ -534,7 +409,7 @@ check_module(module, **inputs_of(module))
 assert "sympy" not in sys.modules, "importing it takes up to a second"
 
 layers = [torch.nn.Linear(*sizes) for sizes in ((4, 5000), (5000, 5000), (5000, 4))]
-module = with_parts(Predictor(), net=torch.nn.Sequential(*layers))
+module = Predictor(net=torch.nn.Sequential(*layers))
 inputs = inputs_of(module)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 check_module(module, **inputs)

@@ -1,5 +1,7 @@
 """`check_module` on modules of Flax, Equinox, plain JAX and NumPy."""
 
+from itertools import product
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,76 +9,84 @@ import numpy as np
 import pytest
 import torch
 from flax import linen, nnx
-from unit.messages import hints_of, violations_of
+from unit.checking import hints_of, violations_of
 
 from self_supervised_loss import SelfSupervisedLossAPI
 from self_supervised_loss.testing import check_module
 
-OBS_SIZE = 4
-NO_GRADIENT = (
-    "The loss has no gradient for any parameter.\n"
-    "  Compute fwd_out with this module and with gradients, freeze only some of its\n"
-    "  parameters, and detach nothing on the way to the loss."
-)
+SIZE = 4
 
 
-def squared_error(module, batch, fwd_out):
-    return jnp.square(fwd_out["prediction"] - batch["new_obs"]).mean()
+def error(self, batch, out):
+    return jnp.square(out["prediction"] - batch["new_obs"]).mean()
 
 
-class PredictsNextObs(SelfSupervisedLossAPI[jax.Array]):
-    loss = staticmethod(squared_error)
+def predict(self, batch):
+    return {"prediction": self.net(batch["obs"])}
 
+
+class Predicts(SelfSupervisedLossAPI[jax.Array]):
     def compute_self_supervised_loss(self, *, learner, module_id, batch, fwd_out, **kwargs):
         assert learner.module[module_id] is self
-        loss = type(self).loss(self, batch, fwd_out)
+        loss = self.loss(batch, fwd_out)
         learner.metrics.log_value((module_id, "loss"), loss)
         return loss
 
 
-class NNXModel(nnx.Module):
+# A network and a copy of it, which only some of the modules use.
+
+
+class InNNX(nnx.Module):
     def __init__(self):
-        self.net = nnx.Linear(OBS_SIZE, OBS_SIZE, rngs=nnx.Rngs(0))
+        self.net, self.target = (nnx.Linear(SIZE, SIZE, rngs=nnx.Rngs(0)) for _ in range(2))
 
 
-class LinenModel(linen.Module):
+class InLinen(linen.Module):
     def setup(self):
-        self.net = linen.Dense(OBS_SIZE)
+        same = linen.initializers.constant(jnp.arange(SIZE**2).reshape(SIZE, SIZE) / SIZE**2)
+        self.net, self.target = (linen.Dense(SIZE, kernel_init=same) for _ in range(2))
 
 
-class EquinoxModel(eqx.Module):
-    linear: eqx.nn.Linear = eqx.nn.Linear(OBS_SIZE, OBS_SIZE, key=jax.random.key(0))
+class Linear(eqx.Module):
+    layer: eqx.nn.Linear = eqx.nn.Linear(SIZE, SIZE, key=jax.random.key(0))
 
-    def net(self, obs):
-        return jax.vmap(self.linear)(obs)
+    def __call__(self, obs):
+        return jax.vmap(self.layer)(obs)
 
 
-class PlainModel:
+class InEquinox(eqx.Module):
+    net: Linear = Linear()
+    target: Linear = Linear()
+
+
+class InPlainJAX:
     """Hides its arrays from JAX, as modules of Haiku do."""
 
     def __init__(self):
-        self.params = {"w": jax.random.normal(jax.random.key(0), (OBS_SIZE, OBS_SIZE))}
+        weights = jax.random.normal(jax.random.key(0), (SIZE, SIZE))
+        self.params = {name: {"w": weights.copy()} for name in ("net", "target")}
+        self.net = lambda obs: obs @ self.params["net"]["w"]
+        self.target = lambda obs: obs @ self.params["target"]["w"]
 
-    def net(self, obs):
-        return obs @ self.params["w"]
+
+class Plain:
+    """Has no arrays."""
 
 
-def make(framework, **methods):
-    """Makes a module with a forward pass and a loss method."""
+FRAMEWORKS = InNNX, InLinen, InEquinox, InPlainJAX
+any_framework = pytest.mark.parametrize("framework", FRAMEWORKS)
 
-    def call(self, batch):
-        return {"prediction": self.net(batch["obs"])}
 
-    members = {"__call__": call} | methods
-    module = type("Module", (framework, PredictsNextObs), members)()
-    if issubclass(framework, linen.Module):
-        batch = transitions()
-        return module.bind(module.init(jax.random.key(0), batch))
+def make(framework, loss=error, forward=predict):
+    members = {"loss": loss, "__call__": forward}
+    module = type("Module", (framework, Predicts), members)()
+    if framework is InLinen:
+        return module.bind(module.init(jax.random.key(0), transitions()))
     return module
 
 
 def transitions():
-    obs, new_obs = jax.random.normal(jax.random.key(0), (2, 8, OBS_SIZE))
+    obs, new_obs = jax.random.normal(jax.random.key(0), (2, 8, SIZE))
     return {"obs": obs, "new_obs": new_obs}
 
 
@@ -86,111 +96,101 @@ def inputs_of(module, as_function=False):
     return {"batch": batch, "fwd_out": fwd_out}
 
 
-any_framework = pytest.mark.parametrize(
-    "framework", [NNXModel, LinenModel, EquinoxModel, PlainModel]
+# Violations
+
+NO_GRADIENT = (
+    "The loss has no gradient for any parameter.\n"
+    "  Compute fwd_out with this module and with gradients, freeze only some of its\n"
+    "  parameters, and detach nothing on the way to the loss."
 )
+NOT_FINITE = "The gradient of the loss is NaN or infinite for"
 
 
-def stops_the_gradient(module, batch, fwd_out):
-    return jax.lax.stop_gradient(squared_error(module, batch, fwd_out))
-
-
-def is_constant(module, batch, fwd_out):
-    return jnp.ones(())
-
-
-def takes_an_argmax(module, batch, fwd_out):
-    return jnp.argmax(fwd_out["prediction"])
-
-
-def returns_a_number(module, batch, fwd_out):
-    return float(squared_error(module, batch, fwd_out))
-
-
-def takes_the_root_of_zero(module, batch, fwd_out):
-    distances = (fwd_out["prediction"] * 0.0).sum(axis=-1)
+def root_of_zero(self, batch, out):
+    distances = (out["prediction"] * 0.0).sum(axis=-1)
     return jnp.where(distances > 0, jnp.sqrt(distances), 0.0).mean() + 1.0
 
 
-def loops_until_it_is_large(module, batch, fwd_out):
-    loss = squared_error(module, batch, fwd_out)
+def number(self, batch, out):
+    return float(error(self, batch, out))
+
+
+def loop(self, batch, out):
+    loss = error(self, batch, out)
     return jax.lax.while_loop(lambda loss: loss < 100, lambda loss: 2 * loss, loss)
 
 
-@any_framework
-@pytest.mark.parametrize(
-    ("loss", "message"),
-    [
-        (stops_the_gradient, NO_GRADIENT),
-        (
-            takes_the_root_of_zero,
-            "The gradient of the loss is NaN or infinite for fwd_out['prediction'].\n"
-            "  Look for a square root or norm taken at zero; `jnp.where` does not prevent this.",
-        ),
-    ],
-)
-def test_a_violation_gets_one_message(framework, loss, message):
-    module = make(framework, loss=staticmethod(loss))
-    assert violations_of(module, **inputs_of(module)) == [message]
+VIOLATIONS = {
+    "gradient stopped": (
+        lambda self, batch, out: jax.lax.stop_gradient(error(self, batch, out)),
+        NO_GRADIENT,
+    ),
+    "constant": (lambda self, batch, out: jnp.ones(()), NO_GRADIENT),
+    "argmax": (
+        lambda self, batch, out: jnp.argmax(out["prediction"]),
+        "The loss is of type int32, which has no gradient.\n"
+        "  Look for an argmax or a comparison on the way to the loss.",
+    ),
+    "root of zero": (
+        root_of_zero,
+        f"{NOT_FINITE} fwd_out['prediction'].\n"
+        "  Look for a square root or norm taken at zero; `jnp.where` does not prevent this.",
+    ),
+    "number": (
+        number,
+        "jax.grad raises ConcretizationTypeError: Abstract tracer value encountered where "
+        "concrete value is expected: traced array with shape float32[]\n"
+        "  Use jax.numpy throughout: no NumPy, no float(), no `if` on a value.",
+    ),
+    "loop": (
+        loop,
+        "jax.grad raises ValueError: Reverse-mode differentiation does not work for "
+        "lax.while_loop or lax.fori_loop with dynamic start/stop values. Try using lax.scan, "
+        "or using fori_loop with static start/stop.",
+    ),
+}
 
 
 @pytest.mark.parametrize(
-    ("loss", "message"),
+    ("framework", "case"),
     [
-        (is_constant, NO_GRADIENT),
-        (
-            takes_an_argmax,
-            "The loss is of type int32, which has no gradient.\n"
-            "  Look for an argmax or a comparison on the way to the loss.",
-        ),
-        (
-            returns_a_number,
-            "jax.grad raises ConcretizationTypeError: Abstract tracer value encountered where "
-            "concrete value is expected: traced array with shape float32[]\n"
-            "  Use jax.numpy throughout: no NumPy, no float(), no `if` on a value.",
-        ),
-        (
-            loops_until_it_is_large,
-            "jax.grad raises ValueError: Reverse-mode differentiation does not work for "
-            "lax.while_loop or lax.fori_loop with dynamic start/stop values. Try using lax.scan, "
-            "or using fori_loop with static start/stop.",
-        ),
+        *product(FRAMEWORKS, ["gradient stopped", "root of zero"]),
+        *product([InLinen], ["constant", "argmax", "number", "loop"]),
     ],
 )
-def test_a_violation_in_a_bound_module_gets_one_message(loss, message):
-    module = make(LinenModel, loss=staticmethod(loss))
+def test_a_violation_gets_one_message(framework, case):
+    loss, message = VIOLATIONS[case]
+    module = make(framework, loss)
     assert violations_of(module, **inputs_of(module)) == [message]
 
 
-def divides_by_zero(module, batch, fwd_out):
+def divides_by_zero(self, batch, out):
     return 1 / 0
 
 
-@pytest.mark.parametrize("loss", [divides_by_zero, returns_a_number, loops_until_it_is_large])
+@pytest.mark.parametrize("loss", [divides_by_zero, number, loop])
 def test_an_error_names_the_line_of_the_user(loss):
-    module = make(LinenModel, loss=staticmethod(loss))
+    module = make(InLinen, loss)
     with pytest.raises(AssertionError) as raised:
         check_module(module, **inputs_of(module))
-    line = loss.__code__.co_firstlineno + 1 + (loss is loops_until_it_is_large)
+    line = loss.__code__.co_firstlineno + 1 + (loss is loop)
     assert f"\n  at {__file__}:{line}" in str(raised.value)
 
 
 def test_a_constant_of_a_module_without_arrays_is_a_violation():
-    class HasNoArrays(PredictsNextObs):
-        loss = staticmethod(is_constant)
-
-    assert violations_of(HasNoArrays(), batch=transitions(), fwd_out={}) == [NO_GRADIENT]
+    module = make(Plain, VIOLATIONS["constant"][0])
+    assert violations_of(module, batch=transitions(), fwd_out={}) == [NO_GRADIENT]
 
 
-def detaches(self, batch):
+def stop(self, batch):
     return {"prediction": jax.lax.stop_gradient(self.net(batch["obs"]))}
 
 
-def takes_roots(self, batch):
+def take_roots(self, batch):
     return {"prediction": jnp.sqrt(jnp.square(0.0 * self.net(batch["obs"])).sum(axis=-1))[:, None]}
 
 
-def loops(self, batch):
+def repeat(self, batch):
     obs = self.net(batch["obs"])
     return {"prediction": jax.lax.while_loop(lambda obs: obs.sum() < 9, lambda obs: obs + 1, obs)}
 
@@ -198,96 +198,53 @@ def loops(self, batch):
 @pytest.mark.parametrize(
     ("framework", "forward", "beginning"),
     [
-        (NNXModel, detaches, NO_GRADIENT),
-        (LinenModel, detaches, NO_GRADIENT),
-        (
-            EquinoxModel,
-            takes_roots,
-            "The gradient of the loss is NaN or infinite for linear.weight",
-        ),
-        (PlainModel, takes_roots, "The gradient of the loss is NaN or infinite for params['w']."),
-        (PlainModel, detaches, NO_GRADIENT),
-        (PlainModel, loops, "jax.grad raises ValueError: Reverse-mode differentiation"),
+        (InNNX, stop, NO_GRADIENT),
+        (InLinen, stop, NO_GRADIENT),
+        (InPlainJAX, stop, NO_GRADIENT),
+        (InEquinox, take_roots, f"{NOT_FINITE} net.layer.weight, net.layer.bias."),
+        (InPlainJAX, take_roots, f"{NOT_FINITE} params['net']['w']."),
+        (InPlainJAX, repeat, "jax.grad raises ValueError: Reverse-mode differentiation"),
     ],
 )
 def test_a_mistake_in_a_forward_pass_that_is_a_function_is_found(framework, forward, beginning):
-    module = make(framework, __call__=forward)
+    module = make(framework, forward=forward)
     assert hints_of(module, **inputs_of(module)) == []
     (message,) = violations_of(module, **inputs_of(module, as_function=True))
     assert message.startswith(beginning)
 
 
+# Hints
+
+
+@pytest.mark.parametrize("as_function", [False, True])
+def test_gradients_that_are_all_zero_are_a_hint(as_function):
+    module = make(InEquinox, lambda *arguments: jnp.maximum(error(*arguments), 100.0))
+    (message,) = hints_of(module, **inputs_of(module, as_function))
+    assert message.startswith("Every gradient of the loss is zero, although the loss is not.")
+
+
 @any_framework
-def test_a_sound_module_gets_no_message_except_about_its_mask(framework):
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_a_target_network_that_is_trained_is_a_hint(framework, is_frozen):
+    def forward(self, batch):
+        target = self.target(batch["new_obs"])
+        target = jax.lax.stop_gradient(target) if is_frozen else target
+        return {"prediction": self.net(batch["obs"]) - target}
+
+    module = make(framework, forward=forward)
+    hints = hints_of(module, **inputs_of(module, as_function=True))
+    assert len(hints) == (0 if is_frozen else 1)
+    assert all("starts as a copy of" in hint and "target" in hint for hint in hints)
+
+
+@any_framework
+def test_a_correct_module_gets_no_message_except_about_its_mask(framework):
     module = make(framework)
     for inputs in (inputs_of(module), inputs_of(module, as_function=True)):
         assert check_module(module, **inputs) > 0.0
         inputs["batch"]["loss_mask"] = jnp.arange(8) < 6
         (message,) = hints_of(module, **inputs)
         assert message.startswith("The loss has a gradient for masked rows of fwd_out['predict")
-
-
-# Hints
-
-
-def is_clipped(module, batch, fwd_out):
-    return jnp.maximum(squared_error(module, batch, fwd_out), 100.0)
-
-
-@pytest.mark.parametrize("as_function", [False, True])
-def test_gradients_that_are_all_zero_are_a_hint(as_function):
-    module = make(EquinoxModel, loss=staticmethod(is_clipped))
-    (message,) = hints_of(module, **inputs_of(module, as_function))
-    assert message.startswith("Every gradient of the loss is zero, although the loss is not.")
-
-
-class NNXPair(nnx.Module):
-    def __init__(self):
-        self.online = nnx.Linear(OBS_SIZE, OBS_SIZE, rngs=nnx.Rngs(0))
-        self.target = nnx.Linear(OBS_SIZE, OBS_SIZE, rngs=nnx.Rngs(0))
-
-
-class LinenPair(linen.Module):
-    def setup(self):
-        same = linen.initializers.constant(jnp.arange(OBS_SIZE**2).reshape(OBS_SIZE, OBS_SIZE))
-        self.online = linen.Dense(OBS_SIZE, kernel_init=same)
-        self.target = linen.Dense(OBS_SIZE, kernel_init=same)
-
-
-class EquinoxPair(eqx.Module):
-    online_net: eqx.nn.Linear = eqx.nn.Linear(OBS_SIZE, OBS_SIZE, key=jax.random.key(0))
-    target_net: eqx.nn.Linear = eqx.nn.Linear(OBS_SIZE, OBS_SIZE, key=jax.random.key(0))
-
-    def online(self, obs):
-        return jax.vmap(self.online_net)(obs)
-
-    def target(self, obs):
-        return jax.vmap(self.target_net)(obs)
-
-
-class PlainPair:
-    def __init__(self):
-        self.params = {name: {"w": PlainModel().params["w"]} for name in ("online", "target")}
-
-    def online(self, obs):
-        return obs @ self.params["online"]["w"]
-
-    def target(self, obs):
-        return obs @ self.params["target"]["w"]
-
-
-@pytest.mark.parametrize("framework", [NNXPair, LinenPair, EquinoxPair, PlainPair])
-@pytest.mark.parametrize("is_frozen", [False, True])
-def test_a_target_network_that_is_trained_is_a_hint(framework, is_frozen):
-    def forward(self, batch):
-        target = self.target(batch["new_obs"])
-        target = jax.lax.stop_gradient(target) if is_frozen else target
-        return {"prediction": self.online(batch["obs"]) - target}
-
-    module = make(framework, __call__=forward)
-    hints = hints_of(module, **inputs_of(module, as_function=True))
-    assert len(hints) == (0 if is_frozen else 1)
-    assert all("starts as a copy of" in hint and "online" in hint for hint in hints)
 
 
 # Correct modules
@@ -298,7 +255,7 @@ class DropsOut(nnx.Module, SelfSupervisedLossAPI[jax.Array]):
 
     def __init__(self):
         rngs = nnx.Rngs(0)
-        self.norm = nnx.BatchNorm(OBS_SIZE, rngs=rngs)
+        self.norm = nnx.BatchNorm(SIZE, rngs=rngs)
         self.dropout = nnx.Dropout(0.5, rngs=rngs)
         self.parent = nnx.data(self)
 
@@ -307,22 +264,19 @@ class DropsOut(nnx.Module, SelfSupervisedLossAPI[jax.Array]):
 
 
 class DropsOutInLinen(linen.Module, SelfSupervisedLossAPI[jax.Array]):
-    """Is bound to random keys and to statistics that change."""
-
-    def setup(self):
-        self.norm = linen.BatchNorm(use_running_average=False)
-        self.dropout = linen.Dropout(0.5, deterministic=False)
-
+    @linen.compact
     def __call__(self, obs):
-        return self.dropout(self.norm(obs))
+        normed = linen.BatchNorm(use_running_average=False)(obs)
+        return linen.Dropout(0.5, deterministic=False)(normed)
 
     def compute_self_supervised_loss(self, *, fwd_out, **kwargs):
         return jnp.square(self(fwd_out["prediction"])).mean()
 
 
 def bound_to_random_keys():
+    """Makes a module that also changes its state."""
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
-    variables = DropsOutInLinen().init(keys, jnp.ones((8, OBS_SIZE)))
+    variables = DropsOutInLinen().init(keys, jnp.ones((8, SIZE)))
     return DropsOutInLinen().bind(variables, rngs=keys, mutable=["batch_stats"])
 
 
@@ -336,112 +290,98 @@ class Holds(SelfSupervisedLossAPI[jax.Array]):
         return self.inner.compute_self_supervised_loss(**arguments)
 
 
-class RunsInItsLoss(EquinoxModel, SelfSupervisedLossAPI[jax.Array]):
-    def compute_self_supervised_loss(self, *, batch, **kwargs):
-        return jnp.square(self.net(batch["obs"])).mean()
-
-
-class RunsACompiledFunction(PlainModel, SelfSupervisedLossAPI[jax.Array]):
+class RunsACompiledFunction(InPlainJAX, Predicts):
     """Its arrays are constants of a function that is compiled separately."""
 
     def __init__(self):
         super().__init__()
-        self.compiled = jax.jit(self.net)
+        self.net = jax.jit(self.net)
 
-    def compute_self_supervised_loss(self, *, batch, **kwargs):
-        return jnp.square(self.compiled(batch["obs"])).mean()
+    def loss(self, batch, out):
+        return self.net(batch["obs"]).mean()
 
 
-class IsJitted(EquinoxModel, SelfSupervisedLossAPI[jax.Array]):
+class IsJitted(InEquinox, SelfSupervisedLossAPI[jax.Array]):
     @eqx.filter_jit
     def compute_self_supervised_loss(self, *, batch, fwd_out, **kwargs):
-        return squared_error(self, batch, fwd_out)
+        return error(self, batch, fwd_out)
 
 
-class IsPerfect(EquinoxModel, SelfSupervisedLossAPI[jax.Array]):
-    """Its gradient is zero because its loss is."""
-
-    def compute_self_supervised_loss(self, *, fwd_out, **kwargs):
-        return jnp.square(fwd_out["prediction"] - fwd_out["prediction"]).sum()
+def run_in_the_loss():
+    return make(InEquinox, lambda self, batch, out: error(self, batch, self(batch)))
 
 
-class ReturnsAnOutput(EquinoxModel, SelfSupervisedLossAPI[jax.Array]):
-    def compute_self_supervised_loss(self, *, fwd_out, **kwargs):
-        return fwd_out["loss"]
+CORRECT = {
+    "dropout": DropsOut,
+    "dropout in a bound module": bound_to_random_keys,
+    "dropout held": lambda: Holds(DropsOut()),
+    "network run in the loss": run_in_the_loss,
+    "function compiled separately": RunsACompiledFunction,
+    "loss compiled": IsJitted,
+    "loss compiled, held": lambda: Holds(IsJitted()),
+    "gradient zero because the loss is": lambda: make(
+        InEquinox, lambda self, batch, out: jnp.square(out["prediction"] - out["prediction"]).sum()
+    ),
+    "output returned": lambda: make(InEquinox, lambda self, batch, out: out["loss"]),
+}
 
 
-@pytest.mark.parametrize(
-    "make_module",
-    [
-        DropsOut,
-        bound_to_random_keys,
-        lambda: Holds(DropsOut()),
-        RunsInItsLoss,
-        lambda: Holds(RunsInItsLoss()),
-        RunsACompiledFunction,
-        IsJitted,
-        lambda: Holds(IsJitted()),
-        IsPerfect,
-        ReturnsAnOutput,
-    ],
-)
+@pytest.mark.parametrize("make_module", CORRECT.values(), ids=CORRECT)
 def test_a_correct_module_gets_no_message(make_module):
     batch = transitions()
     fwd_out = {"prediction": 2.0 * batch["obs"], "loss": jnp.ones(())}
     check_module(make_module(), batch=batch, fwd_out=fwd_out)
 
 
+class IsFunctional(linen.Module, SelfSupervisedLossAPI[jax.Array]):
+    @linen.compact
+    def __call__(self, obs):
+        return linen.Dropout(0.5, deterministic=False)(linen.Dense(SIZE)(obs))
+
+    def compute_self_supervised_loss(self, *, batch, fwd_out, params, key, **kwargs):
+        prediction = fwd_out.get("prediction", 0.0)
+        own = self.apply(params, batch["obs"], rngs={"dropout": key})
+        return jnp.square(own - prediction - batch["new_obs"]).mean()
+
+
 def test_parameters_and_keys_may_be_passed_as_keyword_arguments():
-    class IsFunctional(linen.Module, SelfSupervisedLossAPI[jax.Array]):
-        @linen.compact
-        def __call__(self, obs):
-            return linen.Dropout(0.5, deterministic=False)(linen.Dense(OBS_SIZE)(obs))
-
-        def compute_self_supervised_loss(self, *, batch, params, key, **kwargs):
-            prediction = self.apply(params, batch["obs"], rngs={"dropout": key})
-            return jnp.square(prediction - batch["new_obs"]).mean()
-
     batch, key, module = transitions(), jax.random.key(0), IsFunctional()
     params = module.init({"params": key, "dropout": key}, batch["obs"])
-    check_module(module, batch=batch, fwd_out={}, params=params, key=key)
+
+    def forward(module):
+        return {"prediction": module.apply(params, batch["obs"], rngs={"dropout": key})}
+
+    for fwd_out in ({}, forward):
+        check_module(module, batch=batch, fwd_out=fwd_out, params=params, key=key)
 
 
-def test_the_forward_pass_may_read_parameters_that_are_passed_as_a_keyword_argument():
-    module, batch = make(LinenModel).unbind()[0], transitions()
-    params = module.init(jax.random.key(0), batch)
-    check_module(
-        module, batch=batch, fwd_out=lambda module: module.apply(params, batch), params=params
-    )
+def test_the_forward_pass_may_apply_parameters_from_elsewhere():
+    (module, params), batch = make(InLinen).unbind(), transitions()
+    inputs = {"batch": batch, "fwd_out": lambda module: module.apply(params, batch)}
+    for extras in ({}, {"params": params}):
+        check_module(module, **inputs, **extras)
 
 
-class NumPyModule(SelfSupervisedLossAPI[np.float64]):
-    def compute_self_supervised_loss(self, *, learner, module_id, batch, fwd_out, **kwargs):
-        error = ((fwd_out["p"] - batch["obs"]) ** 2).mean()
-        learner.metrics.log_value((module_id, "error"), error)
-        return error
-
-
-class ChangesNumPyArrays(NumPyModule):
-    def compute_self_supervised_loss(self, *, batch, **arguments):
-        batch["obs"] *= 2.0
-        return super().compute_self_supervised_loss(batch=batch, **arguments)
+# Arrays of any framework
 
 
 def test_numpy_arrays_pass_and_a_change_in_place_is_found():
+    def loss(self, batch, out):
+        return ((out["p"] - batch["obs"]) ** 2).mean()
+
+    def changing_loss(self, batch, out):
+        batch["obs"] *= 2.0
+        return loss(self, batch, out)
+
     inputs = {"batch": {"obs": np.ones(3)}, "fwd_out": {"p": np.full(3, 3.0)}}
-    assert check_module(NumPyModule(), **inputs) == 4.0
-    (message,) = violations_of(ChangesNumPyArrays(), **inputs)
+    assert check_module(make(Plain, loss), **inputs) == 4.0
+    (message,) = violations_of(make(Plain, changing_loss), **inputs)
     assert message.startswith("The loss method changed batch['obs'].")
 
 
 @pytest.mark.parametrize("array", [np.zeros(1), torch.ones(1).requires_grad_(), jnp.zeros(1)])
 def test_an_array_with_one_element_is_not_a_scalar(array):
-    class Unreduced(SelfSupervisedLossAPI):
-        def compute_self_supervised_loss(self, *, learner, module_id, fwd_out, **kwargs):
-            learner.metrics.log_value((module_id, "loss"), fwd_out["p"])
-            return fwd_out["p"]
-
-    module = Unreduced()
+    module = make(Plain, lambda self, batch, out: out["p"])
     module.parameter = array
     assert violations_of(module, batch={}, fwd_out={"p": array}) == [
         "The loss has shape (1,), expected ().\n  Return one scalar, and log any other values.",
@@ -461,13 +401,10 @@ def test_an_array_with_one_element_is_not_a_scalar(array):
     ],
 )
 def test_intrinsic_rewards_are_finite_in_any_framework(rewards, is_finite):
-    class Module(SelfSupervisedLossAPI):
-        def compute_self_supervised_loss(self, **kwargs):
-            return 1.0
-
+    module = make(Plain, lambda self, batch, out: 1.0)
     inputs = {"batch": {}, "fwd_out": {"intrinsic_rewards": rewards}}
-    if is_finite:
-        check_module(Module(), **inputs)
-    else:
-        messages = violations_of(Module(), **inputs)
-        assert any(m.startswith("fwd_out['intrinsic_rewards'] is NaN or inf") for m in messages)
+    message = (
+        "fwd_out['intrinsic_rewards'] is NaN or infinite.\n"
+        "  Look for a division by zero or a logarithm of zero."
+    )
+    assert (message in violations_of(module, **inputs)) == (not is_finite)

@@ -5,20 +5,25 @@ import collections
 import pytest
 import torch
 from frameworks.predictor import (
-    OBS_SIZE,
     Predictor,
     changing,
+    error,
     inputs_of,
+    linear,
+    predict,
+    predicting,
+    predictor,
     returning,
     transitions,
-    with_parts,
 )
 from torch import nn
 from torch.nn import functional as F
-from unit.messages import hints_of, violations_of
+from unit.checking import hints_of, violations_of
 
 from self_supervised_loss import SelfSupervisedLossAPI
 from self_supervised_loss.testing import check_module
+
+# Violations
 
 NO_GRADIENT = (
     "The loss has no gradient for any parameter.\n"
@@ -33,95 +38,60 @@ def changed(names):
 
 
 def changed_input(name):
-    return f"The loss method changed {name}.\n  Change a copy: others may read it, too."
+    return f"The loss method changed {name}.\n  Change a copy: other code may read it, too."
 
 
-def left_changed(name):
-    advice = "Change a setting in a `with` block, or restore it."
-    return f"The loss method left torch's {name} changed.\n  {advice}"
+def take_a_step(self, batch, out):
+    error(self, batch, out).backward(retain_graph=True)
+    torch.optim.Adam(self.net.parameters()).step()
 
 
-# Violations
+def change_settings(*_):
+    torch.set_grad_enabled(False)
+    torch.set_default_dtype(torch.float64)
+    torch.autocast("cpu").__enter__()
 
 
-class DetachesThePrediction(Predictor):
-    def forward(self, batch):
-        return {"prediction": self.net(batch["obs"]).detach()}
+def replace_the_bias(self, batch, out):
+    self.net.bias = nn.Parameter(self.net.bias.detach())
 
 
-class StartsFromAnotherInstance(Predictor):
-    """Its loss has a graph, which leads to no parameter of this instance."""
-
-    def forward(self, batch):
-        return Predictor()(batch)
+def detach_the_output(self, batch, out):
+    out["prediction"] = out["prediction"].detach()
 
 
-class HasNoParameters(Predictor):
-    """Its loss has a graph, which leads to a tensor of the forward pass only."""
-
-    def __init__(self):
-        nn.Module.__init__(self)
-
-    def forward(self, batch):
-        return {"prediction": batch["obs"].clone().requires_grad_().exp()}
-
-    def loss(self, batch, fwd_out):
-        return fwd_out["prediction"].mean()
+def distribution(self, batch):
+    scale = self.net(batch["obs"]).exp()
+    return {"next_obs": torch.distributions.Normal(scale, scale.detach())}
 
 
-class StepsAnOptimizer(Predictor):
-    def loss(self, batch, fwd_out):
-        loss = super().loss(batch, fwd_out)
-        loss.backward()
-        torch.optim.Adam(self.net.parameters()).step()
-        return loss
+def likelihood_of_a_changed_distribution(self, batch, out):
+    loss = -out["next_obs"].log_prob(batch["new_obs"]).mean()
+    out["next_obs"].scale.mul_(7)
+    return loss
 
 
-class ChangesADistribution(Predictor):
-    def forward(self, batch):
-        scale = self.net(batch["obs"]).exp()
-        return {"next_obs": torch.distributions.Normal(scale, scale.detach())}
-
-    def loss(self, batch, fwd_out):
-        loss = -fwd_out["next_obs"].log_prob(batch["new_obs"]).mean()
-        fwd_out["next_obs"].scale.mul_(7)
-        return loss
-
-
-class RewardsInAColumn(Predictor):
-    def forward(self, batch):
-        fwd_out = super().forward(batch)
-        errors = fwd_out["prediction"] - batch["new_obs"]
-        return fwd_out | {"intrinsic_rewards": errors.square().mean(dim=-1, keepdim=True)}
-
-
-class RewardsTakeALogarithm(Predictor):
-    def forward(self, batch):
-        errors = 0.0 * batch["obs"].sum(dim=-1)
-        return super().forward(batch) | {"intrinsic_rewards": errors.log()}
-
-
-def copy_the_data(parameter):
-    parameter.data = parameter.data * 2
-
-
-def replace_bias(layer):
-    layer.bias = nn.Parameter(layer.bias.detach())
-
-
-def detach_in(fwd_out, name):
-    fwd_out[name] = fwd_out[name].detach()
-
+DETACHED = predicting(lambda self, obs: self.net(obs).detach())
+OF_ANOTHER_INSTANCE = predictor(forward=lambda self, batch: Predictor()(batch))
+OF_A_NEW_TENSOR = predicting(lambda self, obs: obs.clone().requires_grad_().exp())
 
 VIOLATIONS = {
-    "detached prediction": (DetachesThePrediction, NO_GRADIENT),
-    "prediction of another instance": (StartsFromAnotherInstance, NO_GRADIENT),
-    "no parameters": (HasNoParameters, NO_GRADIENT),
+    "detached prediction": (DETACHED, NO_GRADIENT),
+    "prediction of another instance": (OF_ANOTHER_INSTANCE, NO_GRADIENT),
+    "prediction of a new tensor": (lambda: OF_A_NEW_TENSOR(net=None), NO_GRADIENT),
     "all frozen": (lambda: Predictor().requires_grad_(False), NO_GRADIENT),
     "number": (
-        returning(lambda loss: loss.item()),
+        returning(torch.Tensor.item),
         "The loss is a float, which has no gradient.\n"
         "  Return the tensor, without item() or float().",
+    ),
+    "dict": (
+        returning(lambda loss: {"loss": loss}),
+        "The loss is a dict, not a real number.\n  Return one scalar, and log any other values.",
+    ),
+    "division by zero": (
+        returning(lambda loss: loss / 0.0),
+        "The loss is inf.\n  Look for a division by zero or a logarithm of zero.",
     ),
     "argmax": (
         returning(lambda loss: loss.expand(2).argmax()),
@@ -133,71 +103,38 @@ VIOLATIONS = {
         "The gradient of the loss is NaN or infinite for net.weight, net.bias.\n"
         "  Look for a square root or norm taken at zero; `torch.where` does not prevent this.",
     ),
+    "distribution changed in place": (
+        predictor(forward=distribution, loss=likelihood_of_a_changed_distribution),
+        changed_input("fwd_out['next_obs']"),
+    ),
+}
+
+
+CHANGES = {
     "step of an optimizer": (
-        StepsAnOptimizer,
+        take_a_step,
         changed("net.weight, net.weight.grad, net.bias, net.bias.grad"),
     ),
-    "target changed through its data": (
-        changing(lambda module, *_: module.target.weight.data.mul_(0.9)),
-        changed("target.weight"),
-    ),
-    "target changed without a difference": (
-        changing(lambda module, *_: module.target.weight.mul_(1.0)),
-        changed("target.weight"),
-    ),
-    "target given other data": (
-        changing(lambda module, *_: copy_the_data(module.target.weight)),
-        changed("target.weight"),
-    ),
-    "parameter replaced by one with its data": (
-        changing(lambda module, *_: replace_bias(module.net)),
-        changed("net.bias"),
-    ),
-    "parameter frozen": (
-        changing(lambda module, *_: module.net.bias.requires_grad_(False)),
-        changed("net.bias"),
-    ),
-    "evaluation mode": (
-        changing(lambda module, *_: module.eval()),
+    "data": (lambda self, *_: self.target.weight.data.mul_(0.9), changed("target.weight")),
+    "no difference": (lambda self, *_: self.target.weight.mul_(1.0), changed("target.weight")),
+    "equal parameter": (replace_the_bias, changed("net.bias")),
+    "frozen": (lambda self, *_: self.net.bias.requires_grad_(False), changed("net.bias")),
+    "mode": (
+        lambda self, *_: self.eval(),
         "The loss method called train() or eval() on the module, net, target.\n"
         "  Leave the training mode to the training loop.",
     ),
-    "grad mode": (
-        changing(lambda *_: torch.set_grad_enabled(False)),
-        left_changed("grad mode"),
-    ),
-    "default dtype": (
-        changing(lambda *_: torch.set_default_dtype(torch.float64)),
-        left_changed("default dtype"),
-    ),
-    "autocast": (
-        changing(lambda *_: torch.autocast("cpu").__enter__()),
-        left_changed("autocast on cpu"),
-    ),
-    "slice of a buffer normalised": (
-        changing(lambda module, batch, fwd_out: batch["obs"].sub_(1.0)),
+    "slice of a buffer": (
+        lambda self, batch, out: batch["obs"].sub_(1.0),
         changed_input("batch['obs']"),
     ),
-    "state clamped within its bounds": (
-        changing(lambda module, batch, fwd_out: batch["state"].cell.clamp_(-100, 100)),
+    "no difference in a tuple": (
+        lambda self, batch, out: batch["state"].cell.clamp_(-100, 100),
         changed_input("batch['state']"),
     ),
-    "output detached in its dict": (
-        changing(lambda module, batch, fwd_out: detach_in(fwd_out, "prediction")),
-        changed_input("fwd_out['prediction']"),
-    ),
-    "distribution changed in place": (ChangesADistribution, changed_input("fwd_out['next_obs']")),
-    "rewards in a column": (
-        RewardsInAColumn,
-        "fwd_out['intrinsic_rewards'] has shape (8, 1), expected (8,).\n"
-        "  Return one reward for each row, to be added to batch['rewards'].",
-    ),
-    "rewards that are infinite": (
-        RewardsTakeALogarithm,
-        "fwd_out['intrinsic_rewards'] is NaN or infinite.\n"
-        "  Look for a division by zero or a logarithm of zero.",
-    ),
+    "output detached": (detach_the_output, changed_input("fwd_out['prediction']")),
 }
+VIOLATIONS |= {name: (changing(change), text) for name, (change, text) in CHANGES.items()}
 
 
 @pytest.mark.parametrize(("make", "message"), VIOLATIONS.values(), ids=VIOLATIONS)
@@ -206,15 +143,12 @@ def test_a_violation_gets_one_message(make, message):
     assert violations_of(module, **inputs_of(module)) == [message]
 
 
-def test_settings_of_torch_are_restored():
-    def change(*_):
-        torch.set_grad_enabled(False)
-        torch.set_default_dtype(torch.float64)
-        torch.autocast("cpu").__enter__()
-
-    module = changing(change)()
-    (message,) = violations_of(module, **inputs_of(module))
-    assert "grad mode, default dtype, autocast on cpu" in message
+def test_changed_settings_of_torch_are_a_violation_and_restored():
+    module = changing(change_settings)()
+    assert violations_of(module, **inputs_of(module)) == [
+        "The loss method did not restore torch's grad mode, default dtype, autocast on cpu.\n"
+        "  Change settings in a `with` block only."
+    ]
     assert torch.is_grad_enabled()
     assert torch.get_default_dtype() == torch.float32
     assert not torch.is_autocast_enabled("cpu")
@@ -223,12 +157,10 @@ def test_settings_of_torch_are_restored():
 class Holder(SelfSupervisedLossAPI[torch.Tensor]):
     """Is not a torch module, but holds one and a parameter."""
 
-    def __init__(self):
-        self.agents = [{"icm": StepsAnOptimizer()}]
-        self.scale = nn.Parameter(torch.ones(()))
+    batch = staticmethod(transitions)
 
-    def batch(self):
-        return transitions()
+    def __init__(self, inner):
+        self.agents, self.scale = [{"icm": inner}], nn.Parameter(torch.ones(()))
 
     def __call__(self, batch):
         return {"prediction": self.scale * self.agents[0]["icm"](batch)["prediction"]}
@@ -238,14 +170,14 @@ class Holder(SelfSupervisedLossAPI[torch.Tensor]):
 
 
 def test_a_class_that_only_holds_torch_modules_is_checked():
-    module = Holder()
+    module = Holder(changing(take_a_step)())
     net = "agents[0]['icm'].net"
     assert violations_of(module, **inputs_of(module)) == [
         changed(f"{net}.weight, {net}.weight.grad, {net}.bias, {net}.bias.grad, scale.grad")
     ]
 
 
-def test_a_graph_that_backward_refuses_is_a_violation():
+def test_a_graph_that_backward_rejects_is_a_violation():
     module = returning(lambda loss: loss.exp().add_(1.0))()
     (message,) = violations_of(module, **inputs_of(module))
     assert message.startswith("backward() raises RuntimeError: one of the variables needed")
@@ -254,18 +186,14 @@ def test_a_graph_that_backward_refuses_is_a_violation():
 
 
 def test_a_loss_can_have_two_faults():
-    class Unreduced(StartsFromAnotherInstance):
-        def loss(self, batch, fwd_out):
-            return fwd_out["prediction"]
-
-    module = Unreduced()
-    assert violations_of(module, **inputs_of(module)) == [
+    unreduced = predictor(OF_ANOTHER_INSTANCE, loss=lambda self, batch, out: out["prediction"])()
+    assert violations_of(unreduced, **inputs_of(unreduced)) == [
         "The loss has shape (8, 4), expected ().\n  Return one scalar, and log any other values.",
         NO_GRADIENT,
     ]
 
 
-@pytest.mark.parametrize("make", [DetachesThePrediction, StartsFromAnotherInstance])
+@pytest.mark.parametrize("make", [DETACHED, OF_ANOTHER_INSTANCE])
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_a_compiled_module_is_checked(make, backend):
     module = torch.compile(make(), backend=backend)
@@ -273,15 +201,7 @@ def test_a_compiled_module_is_checked(make, backend):
     torch._dynamo.reset()
 
 
-def test_a_module_on_the_meta_device_is_checked_except_for_its_numbers():
-    with torch.device("meta"):
-        right, wrong, batch = Predictor(), DetachesThePrediction(), transitions()
-        batch["loss_mask"] = torch.ones(8, dtype=torch.bool)
-        assert check_module(right, batch=batch, fwd_out=right(batch)).is_meta
-        assert violations_of(wrong, batch=batch, fwd_out=wrong(batch)) == [NO_GRADIENT]
-
-
-def test_an_error_names_the_line_of_the_user_behind_decorators_and_before_torch():
+def test_an_error_names_the_line_of_the_user_behind_decorators():
     class Fails(Predictor):
         @torch.enable_grad()
         def compute_self_supervised_loss(self, *, batch, **arguments):
@@ -293,129 +213,7 @@ def test_an_error_names_the_line_of_the_user_behind_decorators_and_before_torch(
     assert str(raised.value).endswith(f"\n  at {__file__}:{line}")
 
 
-def test_an_error_is_quoted_in_its_first_line():
-    class MixesUpProbabilities(Predictor):
-        def loss(self, batch, fwd_out):
-            return torch.distributions.Categorical(
-                probs=fwd_out["prediction"], validate_args=True
-            ).probs.mean()
-
-    module = MixesUpProbabilities()
-    (message,) = violations_of(module, **inputs_of(module))
-    assert message.endswith("but found invalid values:")
-
-
 # Hints
-
-
-class IgnoresTheMask(Predictor):
-    def batch(self):
-        return super().batch() | {"loss_mask": torch.arange(8) < 6}
-
-
-class RunsItsNetwork(Predictor):
-    def loss(self, batch, fwd_out):
-        return super().loss(batch, {"prediction": self.net(batch["obs"])})
-
-
-class HasNoOutput(RunsItsNetwork):
-    def forward(self, batch):
-        return {}
-
-
-class KeepsNetworksElsewhere(Predictor):
-    """Keeps them in a list, in a deque, in an object and in a closure."""
-
-    def __init__(self):
-        nn.Module.__init__(self)
-        self.heads = [nn.Linear(OBS_SIZE, OBS_SIZE)]
-        self.queue = collections.deque([nn.Linear(OBS_SIZE, OBS_SIZE, bias=False)])
-        self.offset = collections.UserDict({"first": nn.Parameter(torch.zeros(()))})
-        hidden = nn.Linear(OBS_SIZE, OBS_SIZE, bias=False)
-        self.forward = lambda batch: {
-            "prediction": self.heads[0](batch["obs"])
-            + self.queue[0](batch["obs"])
-            + self.offset["first"]
-            + hidden(batch["obs"])
-        }
-
-    def loss(self, batch, fwd_out):
-        return fwd_out["prediction"].square().mean()
-
-
-class TrainsAnEncoderToo(Predictor):
-    def batch(self):
-        return super().batch() | {"encoded": nn.Linear(1, 1)(torch.ones(8, 1))}
-
-    def loss(self, batch, fwd_out):
-        return super().loss(batch, fwd_out) + batch["encoded"].square().mean()
-
-
-class KeepsAState(Predictor):
-    """Its next step fails in `backward()`."""
-
-    state = 0.0
-
-    def forward(self, batch):
-        self.state = self.net(batch["obs"] + self.state)
-        return {"prediction": 2.0 * self.state}
-
-
-class KeepsAStateOfTheLoss(Predictor):
-    state = 0.0
-
-    def loss(self, batch, fwd_out):
-        self.state = fwd_out["prediction"] * (1.0 + self.state)
-        return self.state.square().mean()
-
-
-class HoldsStates(Holder):
-    def __init__(self):
-        super().__init__()
-        self.states = []
-
-    def compute_self_supervised_loss(self, *, fwd_out, **arguments):
-        self.states.append(2.0 * fwd_out["prediction"])
-        return self.states[-1].square().mean()
-
-
-class CountsItself(Predictor):
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("count", torch.zeros(()))
-
-    def loss(self, batch, fwd_out):
-        self.count += 1
-        return super().loss(batch, fwd_out)
-
-
-class TrainsItsTarget(Predictor):
-    def __init__(self):
-        super().__init__()
-        self.net = nn.Sequential(nn.Linear(OBS_SIZE, OBS_SIZE), nn.LayerNorm(OBS_SIZE))
-        self.target = nn.Sequential(nn.Linear(OBS_SIZE, OBS_SIZE), nn.LayerNorm(OBS_SIZE))
-        self.target.load_state_dict(self.net.state_dict())
-
-
-def scoring(loss, **arguments):
-    """Returns a class that computes its loss from the scores of four actions."""
-
-    class Module(Predictor):
-        def loss(self, batch, fwd_out):
-            return loss(fwd_out["prediction"], batch["actions"], **arguments)
-
-    return Module
-
-
-def comparing(compare):
-    """Returns a class that compares a column of predictions with a row of targets."""
-
-    class Module(Predictor):
-        def loss(self, batch, fwd_out):
-            return compare(fwd_out["prediction"][:, :1], batch["new_obs"][:, 0])
-
-    return Module
-
 
 RUNS_ITS_NETWORK = (
     "The loss reaches the parameters, but not through fwd_out.\n"
@@ -431,6 +229,15 @@ BROADCAST = (
     "Shapes (8, 1) and (8,) broadcast to (8, 8).\n"
     "  Squeeze one of them, or use `unsqueeze` if this is intentional."
 )
+TRAINS_A_COLUMN = (
+    "The loss also trains the source of batch['encoded'].\n"
+    "  Detach it, or ignore this if it is intentional."
+)
+
+
+def normalised_twice(outer, inner):
+    advice = f"Pass the logits: it applies {inner} itself."
+    return f"{outer} is applied to the output of {inner}.\n  {advice}"
 
 
 def kept_in(name):
@@ -438,85 +245,138 @@ def kept_in(name):
     return f"The graph of this step is kept in {name}.\n  {advice}"
 
 
+def keep_networks_elsewhere():
+    """Makes a module with networks in a list, a deque, an object and a closure."""
+    module, hidden = Predictor(net=None), linear(bias=False)
+    module.heads, module.queue = [linear()], collections.deque([linear(bias=False)])
+    module.offset = collections.UserDict({"first": nn.Parameter(torch.zeros(()))})
+
+    def net(obs):
+        networks = module.heads[0], module.queue[0], hidden
+        return module.offset["first"] + sum(network(obs) for network in networks)
+
+    module.__dict__["net"] = net
+    return module
+
+
+def trains_too(encode):
+    """Returns a class that trains the source of a column of the batch."""
+    return predictor(
+        batch=lambda self: transitions() | {"encoded": encode()},
+        loss=lambda self, batch, out: error(self, batch, out) + batch["encoded"].square().mean(),
+    )
+
+
+def keep_a_state_of_the_forward_pass(self, obs):
+    self.state = self.net(obs + self.state)
+    return 2.0 * self.state
+
+
+def keep_a_state_of_the_loss(self, batch, out):
+    self.state = out["prediction"] * (1.0 + self.state)
+    return self.state.square().mean()
+
+
+def train_a_copy():
+    networks = [nn.Sequential(linear(), nn.LayerNorm(4)) for _ in range(2)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    return Predictor(net=networks[0], target=networks[1])
+
+
+def comparing(compare):
+    """Returns a class whose loss compares the prediction with the actions."""
+    return predictor(loss=lambda self, batch, out: compare(out["prediction"], batch["actions"]))
+
+
+def broadcasting(compare):
+    """Returns a class whose loss compares a column with a row."""
+    return comparing(lambda values, actions: compare(values[:, :1], actions + 0.5))
+
+
 HINTS = {
     "parameters without a gradient": (
-        lambda: with_parts(Predictor(), unused=nn.Sequential(*(nn.Linear(1, 1) for _ in range(4)))),
+        lambda: Predictor(unused=nn.Sequential(*(nn.Linear(1, 1) for _ in range(4)))),
         "The loss has no gradient for unused.0.weight, unused.0.bias, unused.1.weight, "
         "unused.1.bias, unused.2.weight and 3 more.\n"
         "  Freeze them, or ignore this if another loss trains them.",
     ),
     "networks without an optimizer": (
-        KeepsNetworksElsewhere,
+        keep_networks_elsewhere,
         "module.parameters() does not contain heads[0].weight, heads[0].bias, queue[0].weight, "
         "offset['first'], a parameter of shape (4, 4).\n"
         "  No optimizer trains them. Keep networks in attributes, a torch.nn.ModuleList or\n"
         "  a torch.nn.ModuleDict.",
     ),
     "mask ignored": (
-        IgnoresTheMask,
+        predictor(batch=lambda self: transitions() | {"loss_mask": torch.arange(8) < 6}),
         "The loss has a gradient for masked rows of fwd_out['prediction'].\n"
         "  Leave rows out where batch['loss_mask'] is False, or detach them if they only\n"
         "  serve as targets.",
     ),
-    "network run in the loss": (RunsItsNetwork, RUNS_ITS_NETWORK),
-    "network run in the loss only": (HasNoOutput, RUNS_ITS_NETWORK),
-    "encoder trained too": (
-        TrainsAnEncoderToo,
-        "The loss also trains the source of batch['encoded'].\n"
-        "  Detach it, or ignore this if it is intentional.",
+    "network run in the loss": (
+        predictor(loss=lambda self, batch, out: error(self, batch, predict(self, batch))),
+        RUNS_ITS_NETWORK,
     ),
-    "state of the forward pass kept": (KeepsAState, kept_in("state")),
-    "state of the loss kept": (KeepsAStateOfTheLoss, kept_in("state")),
-    "states held": (HoldsStates, kept_in("states[0]")),
+    "network run in the loss only": (
+        predictor(
+            forward=lambda self, batch: {},
+            loss=lambda self, batch, out: error(self, batch, predict(self, batch)),
+        ),
+        RUNS_ITS_NETWORK,
+    ),
+    "encoder trained too": (trains_too(lambda: nn.Linear(1, 1)(torch.ones(8, 1))), TRAINS_A_COLUMN),
+    "column trained too": (trains_too(lambda: nn.Parameter(torch.ones(8))), TRAINS_A_COLUMN),
+    "state of the forward pass kept": (
+        predictor(predicting(keep_a_state_of_the_forward_pass), state=0.0),
+        kept_in("state"),
+    ),
+    "state of the loss kept": (
+        predictor(state=0.0, loss=keep_a_state_of_the_loss),
+        kept_in("state"),
+    ),
     "buffer changed": (
-        CountsItself,
-        "The loss method changed the buffers count.\n"
+        lambda: changing(lambda self, *_: self.norm(torch.ones(2, 1)))(
+            norm=nn.BatchNorm1d(1, affine=False)
+        ),
+        "The loss method changed buffers: norm.running_mean, norm.running_var, "
+        "norm.num_batches_tracked.\n"
         "  They also change when the loss is only evaluated. Update them in the training\n"
         "  loop, or evaluate a copy of the module.",
     ),
     "target trained": (
-        TrainsItsTarget,
+        train_a_copy,
         "target starts as a copy of net, and the loss trains both.\n"
         "  If one is a target network, freeze it, or stop the gradient at its output.",
     ),
     "free nats": (returning(lambda loss: loss.clamp(min=100.0)), ALL_ZERO),
     "rounding": (returning(lambda loss: loss.round() + 1.0), ALL_ZERO),
-    "softmax over one logit": (
-        returning(lambda loss: loss.unsqueeze(0).softmax(dim=0).sum()),
-        ALL_ZERO,
-    ),
+    "softmax over one logit": (returning(lambda loss: loss[None].softmax(0).sum()), ALL_ZERO),
     "cross-entropy of a softmax": (
-        scoring(lambda scores, actions: F.cross_entropy(scores.softmax(dim=-1), actions)),
-        "cross_entropy or log_softmax is applied to the output of softmax.\n"
-        "  Pass the logits: it applies softmax itself.",
+        comparing(lambda scores, actions: F.cross_entropy(scores.softmax(dim=-1), actions)),
+        normalised_twice("cross_entropy or log_softmax", "softmax"),
     ),
     "cross-entropy of a softmax over time": (
-        scoring(
+        comparing(
             lambda scores, actions: F.cross_entropy(
                 scores.softmax(dim=-1).unsqueeze(0).movedim(-1, 1), actions.unsqueeze(0)
             )
         ),
-        "cross_entropy or log_softmax is applied to the output of softmax.\n"
-        "  Pass the logits: it applies softmax itself.",
+        normalised_twice("cross_entropy or log_softmax", "softmax"),
     ),
     "binary cross-entropy of a sigmoid": (
-        scoring(
+        comparing(
             lambda scores, actions: F.binary_cross_entropy_with_logits(
                 scores.sigmoid().sum(dim=-1).sigmoid(), 1.0 * (actions > 0)
             )
         ),
-        "binary_cross_entropy_with_logits is applied to the output of sigmoid.\n"
-        "  Pass the logits: it applies sigmoid itself.",
+        normalised_twice("binary_cross_entropy_with_logits", "sigmoid"),
     ),
-    "column minus row": (comparing(lambda column, row: (column - row).square().mean()), BROADCAST),
-    "row times column": (comparing(lambda column, row: (row * column).mean()), BROADCAST),
-    "column and row selected": (
-        comparing(lambda column, row: torch.where(row > 0, column, 0.0).mean()),
+    "column minus row": (
+        broadcasting(lambda column, row: (column - row).square().mean()),
         BROADCAST,
     ),
+    "loss of a column and a row": (broadcasting(F.smooth_l1_loss), BROADCAST),
 }
-for loss in (F.l1_loss, F.smooth_l1_loss, F.huber_loss):
-    HINTS[loss.__name__] = (comparing(loss), BROADCAST)
 
 
 @pytest.mark.parametrize(("make", "message"), HINTS.values(), ids=HINTS)
@@ -525,7 +385,19 @@ def test_a_hint_gets_one_message(make, message):
     assert hints_of(module, **inputs_of(module)) == [message]
 
 
+def test_a_class_that_only_holds_torch_modules_may_hide_others():
+    hidden = linear()
+    hiding = predictor(
+        loss=lambda self, batch, out: error(self, batch, out) + hidden(batch["obs"]).mean()
+    )
+    module = Holder(hiding(unused=linear(bias=False)))
+    assert hints_of(module, **inputs_of(module)) == [
+        "The loss has no gradient for agents[0]['icm'].unused.weight.\n"
+        "  Freeze them, or ignore this if another loss trains them."
+    ]
+
+
 def test_nothing_is_recorded_while_dynamo_traces(monkeypatch):
-    module = comparing(lambda column, row: (column - row).square().mean())()
+    module = broadcasting(lambda column, row: (column - row).square().mean())()
     monkeypatch.setattr(torch.compiler, "is_dynamo_compiling", lambda: True)
     assert hints_of(module, **inputs_of(module)) == []

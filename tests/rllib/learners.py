@@ -49,6 +49,8 @@ def built(
     multi_rl_module_class=MultiRLModule,
 ):
     """Builds a learner of these modules and of RLlib's default policies."""
+    if DEFAULT_MODULE_ID not in policies:
+        config.multi_agent(policies={*policies}, policy_mapping_fn=lambda *_, **__: policies[0])
     learner_class = type("LearnerOfTest", (mix_in, config.get_default_learner_class()), {})
     specs = MultiRLModuleSpec(
         multi_rl_module_class=multi_rl_module_class,
@@ -74,6 +76,13 @@ def transitions():
     return SampleBatch(columns | {"terminateds": torch.zeros(8, dtype=torch.bool)})
 
 
+class LearnsFromFirst(AuxiliaryModules):
+    """Auxiliary modules learn from the policy p0, and from nothing if it has no data."""
+
+    def data_for_module(self, module_id, batch):
+        return batch.get("p0")
+
+
 class Decoder(TorchRLModule, SelfSupervisedLossAPI):
     """Reconstructs observations from the features of encoders that it shares with policies."""
 
@@ -82,19 +91,20 @@ class Decoder(TorchRLModule, SelfSupervisedLossAPI):
 
     def _forward_train(self, batch, **kwargs):
         encoded = [encoder({"obs": batch["obs"]})["encoder_out"] for encoder in self.encoders]
-        return {"reconstruction": self.head(sum(encoded))}
+        return {"reconstruction": self.head(sum(encoded, torch.ones(8)))}
 
     def compute_self_supervised_loss(self, *, batch, fwd_out, **kwargs):
         return (fwd_out["reconstruction"] - batch["obs"]).square().mean()
 
 
 class SharedEncoders(MultiRLModule):
-    """Gives decoders the encoders of policies that their specs name."""
+    """Gives decoders the encoders of policies, and the head, that their specs name."""
 
     def setup(self):
         super().setup()
-        for decoder in self.values():
+        for module_id, decoder in self.items():
             if isinstance(decoder, Decoder):
+                decoder.head = self[decoder.model_config.get("head_of", module_id)].head
                 decoder.encoders = nn.ModuleList(
                     self[policy].get_submodule(path)
                     for policy, path in decoder.model_config["encoders"]
@@ -102,23 +112,27 @@ class SharedEncoders(MultiRLModule):
 
 
 class ExpectsGradients(AuxiliaryModules):
-    """Keeps the gradients of auxiliary modules, and those that they should have."""
+    """Compares the gradients of auxiliary modules with those of the sum of all losses."""
+
+    def expected_loss(self, loss_per_module):
+        return sum(loss_per_module.values())
 
     def compute_gradients(self, loss_per_module, **kwargs):
         self.params = [
             param
-            for module_id in self.module.keys() - self.config.policies
+            for module_id in sorted(self.module.keys() - self.config.policies)
             for param in self.module[module_id].unwrapped().parameters()
             if param.requires_grad
         ]
-        loss = sum(loss_per_module.values())
+        loss = self.expected_loss(loss_per_module)
         self.expected = [*torch.autograd.grad(loss, self.params, retain_graph=True)]
-        for gradient in self.expected if self.distributed else ():
-            gradient /= self.config.num_learners
-            torch.distributed.all_reduce(gradient)
         self.gradients = super().compute_gradients(loss_per_module, **kwargs)
         return self.gradients
 
     def has_expected_gradients(self):
+        """Returns whether all gradients are the expected ones, averaged over the learners."""
+        for gradient in self.expected if self.distributed else ():
+            gradient /= self.config.num_learners
+            torch.distributed.all_reduce(gradient)
         gradients = [self.gradients[param] for param in self.params]
         return len(gradients) > 0 and all(map(torch.equal, gradients, self.expected))

@@ -9,13 +9,23 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.rl_module import RLModuleSpec
+from ray.rllib.core.rl_module import MultiRLModule, MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.torch import TorchRLModule
+from ray.rllib.examples.rl_modules.classes.random_rlm import RandomRLModule
 from ray.rllib.offline.offline_evaluation_runner import OfflineEvaluationRunner
 from ray.train._internal.worker_group import create_executable_class
 from torch import distributed, nn
 
-from rllib.learners import SAC_FAMILY, auxiliary_spec, built, update
+from rllib.learners import (
+    SAC_FAMILY,
+    SPACES,
+    LearnsFromFirst,
+    auxiliary_spec,
+    built,
+    policy_spec,
+    transitions,
+    update,
+)
 from self_supervised_loss import Learner
 from self_supervised_loss.rllib import AuxiliaryModules, AuxiliaryModulesOffline
 
@@ -35,26 +45,10 @@ def is_trained(learner, module_id="rnd", policies=(DEFAULT_MODULE_ID,)):
     return changed.pop()
 
 
-def with_policies(config, *policies, **settings):
-    return config.multi_agent(
-        policies={*policies}, policy_mapping_fn=lambda agent_id, episode: agent_id, **settings
-    )
-
-
 class KeepsBatch(AuxiliaryModules):
     def compute_losses(self, *, fwd_out, batch):
         self.batch = batch
         return super().compute_losses(fwd_out=fwd_out, batch=batch)
-
-
-def learns_from(get_data):
-    """Returns a mix-in whose modules learn from some part of the batch."""
-
-    class LearnsFrom(KeepsBatch):
-        def data_for_module(self, module_id, batch):
-            return get_data(batch)
-
-    return LearnsFrom
 
 
 # The class
@@ -101,12 +95,10 @@ def test_a_users_mix_in_and_the_classes_ray_derives_are_accepted():
     ids=["no policy", "a list", "a function", "a function of the batch"],
 )
 def test_modules_learn_from_policies_that_are_not_trained(config_class, policies_to_train, trained):
-    config = with_policies(config_class(), *POLICIES, policies_to_train=policies_to_train)
-    mix_in = learns_from(lambda batch: batch["p0"])
-    learner = built(config, {"rnd": auxiliary_spec()}, mix_in, POLICIES)
-    assert {
-        module_id for module_id in (*POLICIES, "rnd") if is_trained(learner, module_id, POLICIES)
-    } == trained
+    config = config_class().multi_agent(policies_to_train=policies_to_train)
+    learner = built(config, {"rnd": auxiliary_spec()}, LearnsFromFirst, POLICIES)
+    changed = [name for name in (*POLICIES, "rnd") if is_trained(learner, name, POLICIES)]
+    assert {*changed} == trained
 
 
 class CanAct(RNDRLModule):
@@ -118,8 +110,9 @@ class CanAct(RNDRLModule):
 @pytest.mark.parametrize("module_class", [RNDRLModule, CanAct])
 @pytest.mark.parametrize("is_listed", [False, True])
 def test_a_learner_only_module_is_trained(config_class, module_class, is_listed):
-    policies = (DEFAULT_MODULE_ID, "rnd") if is_listed else (DEFAULT_MODULE_ID,)
-    config = with_policies(config_class(), *policies)
+    config = config_class()
+    if is_listed:
+        config.multi_agent(policies={DEFAULT_MODULE_ID, "rnd"})
     assert is_trained(built(config, {"rnd": auxiliary_spec(module_class)}))
 
 
@@ -140,6 +133,13 @@ def test_a_module_without_a_loss_is_left_alone():
             self.net = nn.Linear(3, 2)
 
     assert not is_trained(built(PPOConfig(), {"encoder": auxiliary_spec(Encoder)}), "encoder")
+
+
+def test_a_policy_without_parameters_gets_no_optimizer():
+    config = PPOConfig().multi_agent(policies={DEFAULT_MODULE_ID, "random"})
+    learner = built(config, {"random": RLModuleSpec(module_class=RandomRLModule, **SPACES)})
+    assert is_trained(learner, DEFAULT_MODULE_ID)
+    assert learner.get_optimizers_for_module("random") == []
 
 
 class Frozen(RNDRLModule):
@@ -171,12 +171,23 @@ class Scribbler(RNDRLModule):
 
 @every_algorithm
 def test_a_module_gets_a_copy_of_the_policys_dict(config_class):
-    config = with_policies(config_class(), "p0")
-    learner = built(config, {"rnd": auxiliary_spec(Scribbler)}, KeepsBatch, ["p0"])
+    learner = built(config_class(), {"rnd": auxiliary_spec(Scribbler)}, KeepsBatch, ["p0"])
     update(learner, ["p0"])
     of_policy, of_module = learner.batch["p0"], learner.module["rnd"].batch
     assert of_module["new_obs"] is of_policy["new_obs"]
     assert of_policy["obs"].all() and "mine" not in of_policy
+
+
+class JointForward(MultiRLModule):
+    def _forward_train(self, batch, **kwargs):
+        self.seen = {*batch}
+        return super()._forward_train(batch, **kwargs)
+
+
+def test_a_multi_rl_module_gets_the_data_of_all_modules():
+    learner = built(PPOConfig(), {"rnd": auxiliary_spec()}, multi_rl_module_class=JointForward)
+    update(learner)
+    assert learner.module.seen == {DEFAULT_MODULE_ID, "rnd"}
 
 
 def test_data_in_the_batch_under_the_modules_id_come_first():
@@ -186,17 +197,13 @@ def test_data_in_the_batch_under_the_modules_id_come_first():
 
 
 def test_several_policies_require_a_choice():
-    config = with_policies(PPOConfig(), *POLICIES)
     with pytest.raises(ValueError, match=r"'rnd' .* several .* 'p0', 'p1'\. Override data_f"):
-        built(config, {"rnd": auxiliary_spec()}, policies=POLICIES)
+        built(PPOConfig(), {"rnd": auxiliary_spec()}, policies=POLICIES)
 
 
 @every_algorithm
 def test_none_leaves_a_module_out_of_the_batch(config_class):
-    config = with_policies(config_class(), *POLICIES)
-    learner = built(
-        config, {"rnd": auxiliary_spec()}, learns_from(lambda batch: batch.get("p0")), POLICIES
-    )
+    learner = built(config_class(), {"rnd": auxiliary_spec()}, LearnsFromFirst, POLICIES)
     assert is_trained(learner, policies=["p0", "p1"])
     assert not is_trained(learner, policies=["p1"])
     assert is_trained(learner, "p1", policies=["p1"])
@@ -210,10 +217,24 @@ def test_none_leaves_a_module_out_of_the_batch(config_class):
     ],
 )
 def test_a_missing_column_is_named_with_the_columns_present(get_data, message):
-    config = with_policies(PPOConfig(), *POLICIES)
-    learner = built(config, {"rnd": auxiliary_spec()}, learns_from(get_data), POLICIES)
+    class WithData(AuxiliaryModules):
+        def data_for_module(self, module_id, batch):
+            return get_data(batch)
+
+    learner = built(PPOConfig(), {"rnd": auxiliary_spec()}, WithData, POLICIES)
     with pytest.raises(KeyError, match=message):
         update(learner, POLICIES)
+
+
+def test_offline_evaluation_computes_the_loss_of_an_auxiliary_module():
+    class Runner(AuxiliaryModulesOffline, OfflineEvaluationRunner): ...
+
+    config = PPOConfig()
+    specs = {DEFAULT_MODULE_ID: policy_spec(config), "rnd": auxiliary_spec()}
+    runner = Runner(config=config, module_spec=MultiRLModuleSpec(rl_module_specs=specs))
+    batch = transitions()
+    losses = runner.compute_eval_losses(fwd_out={}, batch={DEFAULT_MODULE_ID: batch})
+    assert losses["rnd"] == runner.module["rnd"].forward_train(batch)["intrinsic_rewards"].mean()
 
 
 # Mistakes in modules and specs
@@ -246,7 +267,7 @@ def test_a_mistake_in_a_module_or_spec_is_named_with_the_remedy(message):
 
 
 @pytest.mark.parametrize("learner_only", [False, True])
-def test_an_auxiliary_module_in_the_place_of_the_policy_is_rejected(learner_only):
+def test_an_auxiliary_module_as_the_only_module_is_rejected(learner_only):
     spec = auxiliary_spec()
     spec.learner_only = learner_only
     with pytest.raises(ValueError, match=r"'default_policy' has no policy .*another ID.* DEFAULT_"):
@@ -292,18 +313,25 @@ class WithUnused(RNDRLModule):
         self.unused = nn.Linear(1, 1)
 
 
-def test_one_learner_ignores_a_parameter_that_the_loss_does_not_use():
-    assert "total_loss" in update(built(PPOConfig(), {"rnd": auxiliary_spec(WithUnused)}))["rnd"]
+@pytest.mark.usefixtures("process_group")
+@every_algorithm
+def test_only_several_learners_reject_a_parameter_without_a_gradient(config_class):
+    specs = {"rnd": auxiliary_spec(WithUnused)}
+    assert "total_loss" in update(built(config_class(), specs))["rnd"]
+    learner = built(config_class().learners(num_learners=2), specs)
+    message = r"'rnd' have no part.*: unused\.weight, unused\.bias\. Freeze"
+    with pytest.raises(ValueError, match=message):
+        update(learner)
 
 
 @pytest.mark.usefixtures("process_group")
 @every_algorithm
-def test_several_learners_name_a_parameter_that_the_loss_does_not_use(config_class):
-    learner = built(config_class().learners(num_learners=2), {"rnd": auxiliary_spec(WithUnused)})
-    with pytest.raises(
-        ValueError, match=r"'rnd' have no part.*: unused\.weight, unused\.bias\. Freeze"
-    ):
-        update(learner)
+def test_several_learners_require_data_for_each_module(config_class):
+    config = config_class().learners(num_learners=2)
+    learner = built(config, {"rnd": auxiliary_spec()}, LearnsFromFirst, POLICIES)
+    assert is_trained(learner, policies=POLICIES)
+    with pytest.raises(ValueError, match=r"no data for 'rnd' on .* Return the data of"):
+        update(learner, ["p1"])
 
 
 @pytest.mark.usefixtures("process_group")

@@ -11,7 +11,7 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.examples.rl_modules.classes.intrinsic_curiosity_model_rlm import (
     IntrinsicCuriosityModel,
 )
-from unit.messages import hints_of, violations_of
+from unit.checking import hints_of, violations_of
 
 from self_supervised_loss.testing import check_module
 
@@ -42,16 +42,20 @@ class WithKwargs(IntrinsicCuriosityModel):
         )
 
 
+def inputs_of(module_class):
+    """Returns the arguments of `check_module`."""
+    module, batch = module_class(**SPACES, model_config={}), transitions()
+    return module, {"batch": batch, "fwd_out": module.forward_train(batch), "config": CONFIG}
+
+
 def test_rllibs_module_lacks_kwargs_and_nothing_else():
-    module, batch = IntrinsicCuriosityModel(**SPACES, model_config={}), transitions()
-    inputs = {"batch": batch, "fwd_out": module.forward_train(batch), "config": CONFIG}
+    module, inputs = inputs_of(IntrinsicCuriosityModel)
     (message,) = violations_of(module, **inputs)
     assert message.startswith("compute_self_supervised_loss does not accept **kwargs.")
 
 
 def test_rllibs_module_learns_from_masked_rows():
-    module, batch = WithKwargs(**SPACES, model_config={}), transitions()
-    inputs = {"batch": batch, "fwd_out": module.forward_train(batch), "config": CONFIG}
+    module, inputs = inputs_of(WithKwargs)
     (message,) = hints_of(module, **inputs)
     fault = "masked rows of fwd_out['intrinsic_rewards'], fwd_out['phi'], fwd_out['next_phi']."
     assert fault in message
@@ -59,8 +63,6 @@ def test_rllibs_module_learns_from_masked_rows():
 
 @pytest.mark.parametrize("module_class", [ICMRLModule, RNDRLModule, ActorCriticRLModule])
 def test_an_rl_module_passes(module_class):
-    module, batch = module_class(**SPACES, model_config={}), transitions()
-    check_module(module, batch=batch, fwd_out=module.forward_train(batch), config=CONFIG).backward()
-    assert all(
-        (parameter.grad is not None) == parameter.requires_grad for parameter in module.parameters()
-    )
+    module, inputs = inputs_of(module_class)
+    check_module(module, **inputs).backward()
+    assert all((param.grad is not None) == param.requires_grad for param in module.parameters())

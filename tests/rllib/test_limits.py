@@ -1,12 +1,13 @@
 """Learners of RLlib that cannot hold a module with its own loss, or never call its loss method."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
 from ray.rllib.algorithms.algorithm_config import DifferentiableAlgorithmConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
-from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.differentiable_learner_config import DifferentiableLearnerConfig
 from ray.rllib.core.learner.torch.torch_differentiable_learner import TorchDifferentiableLearner
@@ -29,25 +30,16 @@ def test_without_the_mix_in_ppo_silently_trains_no_auxiliary_module():
     assert "total_loss" not in learnt["rnd"]
 
 
-@pytest.mark.parametrize("config_class", SAC_FAMILY)
-def test_without_the_mix_in_the_sac_family_treats_each_module_as_a_policy(config_class):
-    missing = "qf_encoders" if config_class is TQCConfig else "qf_encoder"
-    assert_that_building_misses(missing, config_class())
+MISSING = {"SAC": "qf_encoder", "TQC": "qf_encoders", "IQL": "qf_encoder", "CQL": "qf_encoder"}
 
 
-@pytest.mark.filterwarnings("ignore:.*WARN:UserWarning")  # importing it makes environments
-def test_dreamerv3_treats_each_module_as_a_world_model():
-    from ray.rllib.algorithms.dreamerv3 import DreamerV3Config
-
-    assert_that_building_misses("world_model", DreamerV3Config())
-
-
-def assert_that_building_misses(attribute, config):
+@pytest.mark.filterwarnings("ignore:.*WARN:UserWarning")  # DreamerV3 makes environments
+@pytest.mark.parametrize(("name", "missing"), [*MISSING.items(), ("DreamerV3", "world_model")])
+def test_without_the_mix_in_some_learners_treat_each_module_as_a_policy(name, missing):
+    config = getattr(import_module(f"ray.rllib.algorithms.{name.lower()}"), f"{name}Config")()
     spec = MultiRLModuleSpec(rl_module_specs={"rnd": auxiliary_spec()})
     learner = config.get_default_learner_class()(config=config, module_spec=spec)
-    with pytest.raises(
-        AttributeError, match=f"'RNDRLModule' object has no attribute '{attribute}'"
-    ):
+    with pytest.raises(AttributeError, match=f"'RNDRLModule' object has no attribute '{missing}'"):
         learner.build()
 
 

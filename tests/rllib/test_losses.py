@@ -21,22 +21,18 @@ MODULE_IDS = ("icm", "icm_with_overrides")
 BATCH_SIZE, OBS_SIZE, NUM_ACTIONS = 7, 4, 3
 
 
-def ppo_learner(**arguments):
-    learner = PPOTorchLearner(config=with_overrides(PPOConfig()), **arguments)
-    learner.build()
-    return learner
+def ppo_learner(module_spec):
+    return PPOTorchLearner(config=with_overrides(PPOConfig()), module_spec=module_spec)
 
 
-def meta_learner(**arguments):
+def meta_learner(module_spec):
     config = with_overrides(DifferentiableAlgorithmConfig())
-    learner = MAMLTorchMetaLearner(config=config, **arguments)
-    learner.build()
-    return learner
+    return MAMLTorchMetaLearner(config=config, module_spec=module_spec)
 
 
-def offline_runner(**arguments):
-    runner = OfflineEvaluationRunner(config=with_overrides(PPOConfig()), **arguments)
-    runner.compute_losses = runner.compute_eval_losses
+def offline_runner(module_spec):
+    runner = OfflineEvaluationRunner(config=with_overrides(PPOConfig()), module_spec=module_spec)
+    runner.build, runner.compute_losses = lambda: None, runner.compute_eval_losses
     return runner
 
 
@@ -78,7 +74,8 @@ def test_losses_gradients_and_metrics_are_the_same_bits(make, module_class, kwar
         action_space=gym.spaces.Discrete(NUM_ACTIONS),
         model_config={},
     )
-    rllib = make(module_spec=MultiRLModuleSpec(rl_module_specs=dict.fromkeys(MODULE_IDS, spec)))
+    rllib = make(MultiRLModuleSpec(rl_module_specs=dict.fromkeys(MODULE_IDS, spec)))
+    rllib.build()
     columns = {
         "obs": torch.randn(BATCH_SIZE, OBS_SIZE),
         "new_obs": torch.randn(BATCH_SIZE, OBS_SIZE),

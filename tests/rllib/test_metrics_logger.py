@@ -10,17 +10,9 @@ from ray.rllib.utils.metrics.metrics_logger import MetricsLogger as RLlibMetrics
 from self_supervised_loss import Learner, MetricsLogger
 
 SHARED_SETTINGS = [
-    {"reduce": "mean"},
-    {"reduce": "min"},
-    {"reduce": "max"},
-    {"reduce": "sum"},
-    {"reduce": "ema"},
+    *({"reduce": reduce} for reduce in ("mean", "min", "max", "sum", "ema", "item")),
+    *({"reduce": reduce, "window": 2} for reduce in ("mean", "min", "max", "sum")),
     {"reduce": "ema", "ema_coeff": 0.5},
-    {"reduce": "item"},
-    {"reduce": "mean", "window": 2},
-    {"reduce": "min", "window": 2},
-    {"reduce": "max", "window": 2},
-    {"reduce": "sum", "window": 2},
 ]
 REPORTS = [[1.0, 4.0, -2.0], [3.0], [0.5, 0.25, 8.0, 2.0, 1.0, 7.0], [2.0, 2.0]]
 
@@ -57,19 +49,17 @@ def test_a_module_logs_the_same_values_to_both(loggers):
         assert ours.peek(("icm", name)).item() == pytest.approx(rllibs.peek(("icm", name)).item())
 
 
-def test_log_value_defaults_to_a_mean_and_rllibs_to_a_moving_average(loggers):
-    ours, rllibs = loggers
-    for value in (1.0, 2.0):
+@pytest.mark.parametrize(
+    ("values", "settings", "expected"),
+    [
+        ((1.0, 2.0), {}, (1.5, 1.01)),
+        ((1.0, math.nan), {"reduce": "mean"}, (math.nan, 1.0)),
+    ],
+    ids=["the default is a mean, and RLlib's a moving average", "NaN is visible"],
+)
+def test_our_logger_differs_in_two_points(values, settings, expected, loggers):
+    for value in values:
         for logger in loggers:
-            logger.log_value("loss", value)
-    assert ours.peek("loss") == 1.5
-    assert rllibs.peek("loss") == pytest.approx(1.01)
-
-
-def test_nan_stays_visible_and_rllib_skips_it(loggers):
-    ours, rllibs = loggers
-    for value in (1.0, math.nan):
-        for logger in loggers:
-            logger.log_value("loss", value, reduce="mean")
-    assert math.isnan(ours.peek("loss"))
-    assert rllibs.peek("loss") == 1.0
+            logger.log_value("loss", value, **settings)
+    means = [logger.peek("loss") for logger in loggers]
+    assert means == pytest.approx(expected, nan_ok=True)

@@ -8,7 +8,6 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.rl_module import MultiRLModule
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import nn
 
@@ -16,6 +15,7 @@ from rllib.learners import (
     SAC_FAMILY,
     Decoder,
     ExpectsGradients,
+    LearnsFromFirst,
     SharedEncoders,
     auxiliary_spec,
     built,
@@ -63,20 +63,14 @@ def test_a_shared_encoder_is_trained_once_on_all_losses(config_class, path, opti
     assert optimizers_of(learner, decoder.head) == ["default_optimizer of decoder"]
 
 
-class SharedPredictor(MultiRLModule):
-    def setup(self):
-        super().setup()
-        self["b"].predictor_net = self["a"].predictor_net
-
-
 @pytest.mark.parametrize("config_class", [PPOConfig, SACConfig])
 def test_parameters_shared_by_auxiliary_modules_belong_to_the_first(config_class):
-    specs = {"b": auxiliary_spec(), "a": auxiliary_spec()}
-    learner = built(config_class(), specs, ExpectsGradients, multi_rl_module_class=SharedPredictor)
+    specs = {name: auxiliary_spec(Decoder, encoders=[], head_of="a") for name in ("b", "a")}
+    learner = built(config_class(), specs, ExpectsGradients, multi_rl_module_class=SharedEncoders)
     update(learner)
     assert learner.has_expected_gradients()
-    predictor = learner.module["b"].predictor_net
-    assert optimizers_of(learner, predictor) == ["default_optimizer of a"]
+    assert learner.module["b"].head is learner.module["a"].head
+    assert optimizers_of(learner, learner.module["b"].head) == ["default_optimizer of a"]
 
 
 @pytest.mark.parametrize(
@@ -92,10 +86,6 @@ def test_parameters_of_several_optimizers_cannot_be_shared(config_class, encoder
             super().setup()
             if config_class is PPOConfig:
                 self["p1"].encoder = self["p0"].encoder
-
-    class LearnsFromFirst(AuxiliaryModules):
-        def data_for_module(self, module_id, batch):
-            return batch["p0"]
 
     specs = {"decoder": auxiliary_spec(Decoder, encoders=encoders)}
     modules = OneEncoderForBothPolicies
@@ -174,22 +164,19 @@ class OfPoliciesOnly:
             super().configure_optimizers_for_module(module_id=module_id, config=config)
 
 
-class ConfiguresNone(OfPoliciesOnly, AuxiliaryModules): ...
-
-
-class AfterTheMixIn(AuxiliaryModules, OfPoliciesOnly): ...
-
-
 @pytest.mark.parametrize("is_added", [False, True])
 def test_a_module_without_an_optimizer_is_rejected(is_added):
+    class BeforeTheMixIn(OfPoliciesOnly, AuxiliaryModules): ...
+
     specs = {"rnd": auxiliary_spec()}
-    with pytest.raises(
-        ValueError, match=r"'rnd' have no optimizer: predictor_net\.0\.w.*super\(\)"
-    ):
-        learner = built(PPOConfig(), {} if is_added else specs, ConfiguresNone)
+    message = r"'rnd' have no optimizer: predictor_net\.0\.w.*super\(\)"
+    with pytest.raises(ValueError, match=message):
+        learner = built(PPOConfig(), {} if is_added else specs, BeforeTheMixIn)
         learner.add_module(module_id="rnd", module_spec=specs["rnd"])
 
 
 def test_a_class_after_the_mix_in_may_configure_policies_only():
+    class AfterTheMixIn(AuxiliaryModules, OfPoliciesOnly): ...
+
     learner = built(PPOConfig(), {"rnd": auxiliary_spec()}, AfterTheMixIn)
     assert learner.get_optimizer("rnd").param_groups[0]["params"]

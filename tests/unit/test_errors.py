@@ -4,12 +4,13 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from unit.shared import Plain, Wrapper, loss_of
 
 from self_supervised_loss import Learner, MetricsLogger, SelfSupervisedLossAPI
 from self_supervised_loss.testing import check_module
 
 
-class Curious(SelfSupervisedLossAPI):
+class Rnd(SelfSupervisedLossAPI):
     def __init__(self, loss=0.0, error=None):
         self.loss, self.error, self.calls = loss, error, 0
 
@@ -20,27 +21,11 @@ class Curious(SelfSupervisedLossAPI):
         return self.loss
 
 
-class Plain: ...
-
-
-class Wrapper:
-    def __init__(self, wrapped):
-        self.wrapped = wrapped
-
-    def unwrapped(self):
-        return self.wrapped
-
-
 class RewardsLearner(Learner):
     """Has a loss for batches with rewards."""
 
     def compute_loss_for_module(self, *, batch, **arguments):
         return batch["rewards"]
-
-
-def compute_loss(module, learner_class=Learner, **extras):
-    learner = learner_class(module={"m": module})
-    return learner.compute_losses(fwd_out={"m": {}}, batch={"m": {}}, **extras)["m"]
 
 
 # What a learner is created and called with
@@ -52,10 +37,10 @@ REMEDY = 'Write Learner(module={"my_module": my_module}).'
 @pytest.mark.parametrize(
     ("module", "end"),
     [
-        (Curious(), f"Curious. {REMEDY}"),
-        (Curious, f"Curious. {REMEDY}"),
-        ([Curious()], f"list. {REMEDY}"),
-        (Wrapper(Wrapper({"icm": Curious()})), "Wrapper. Wrap each module instead of the dict."),
+        (Rnd(), f"Rnd. {REMEDY}"),
+        (Rnd, f"Rnd. {REMEDY}"),
+        ([Rnd()], f"list. {REMEDY}"),
+        (Wrapper(Wrapper({"icm": Rnd()})), "Wrapper. Wrap each module instead of the dict."),
     ],
     ids=["module", "class", "list", "wrapper"],
 )
@@ -68,7 +53,11 @@ def test_a_module_that_is_not_a_mapping_is_refused(module, end):
 @pytest.mark.parametrize(
     ("module_id", "batch", "message"),
     [
-        ("imc", {"icm": {}}, "module, which has ['icm', 'rnd']."),
+        (
+            "imc",
+            {"icm": {}},
+            "module, which has ['icm', 'rnd']. fwd_out must have the form {module_id: outputs}.",
+        ),
         ("rnd", {"icm": {}, "pi": {}}, "batch, which has ['icm', 'pi']."),
         (
             "rnd",
@@ -80,7 +69,7 @@ def test_a_module_that_is_not_a_mapping_is_refused(module, end):
     ids=["module", "batch", "columns"],
 )
 def test_a_missing_id_is_named(module_id, batch, message):
-    learner = Learner(module={"icm": Curious(), "rnd": Curious()})
+    learner = Learner(module={"icm": Rnd(), "rnd": Rnd()})
     with pytest.raises(KeyError) as raised:
         learner.compute_losses(fwd_out={module_id: {}}, batch=batch)
     assert raised.value.args == (f"{module_id!r} is in fwd_out but not in {message}",)
@@ -94,7 +83,7 @@ class Loader(dict):
 
 @pytest.mark.parametrize(
     ("modules", "batch"),
-    [(Loader(m=Curious()), {"m": {}}), ({"m": Curious()}, Loader(m={}))],
+    [(Loader(m=Rnd()), {"m": {}}), ({"m": Rnd()}, Loader(m={}))],
     ids=["module", "batch"],
 )
 def test_an_item_that_a_mapping_fails_to_load_is_not_called_missing(modules, batch):
@@ -103,11 +92,11 @@ def test_an_item_that_a_mapping_fails_to_load_is_not_called_missing(modules, bat
     assert raised.value.args == ("file not found",)
 
 
-@pytest.mark.parametrize("module_class", [Curious, Plain])
+@pytest.mark.parametrize("module_class", [Rnd, Plain])
 def test_a_class_instead_of_a_module_is_refused(module_class):
     name = module_class.__name__
     with pytest.raises(TypeError) as raised:
-        compute_loss(module_class, RewardsLearner)
+        loss_of(module_class, RewardsLearner)
     assert str(raised.value) == (
         f"module 'm' must be an instance. {name} is a class. Write {name}(...)."
     )
@@ -115,21 +104,21 @@ def test_a_class_instead_of_a_module_is_refused(module_class):
         assert raised.value.__notes__ == [f"while computing the loss of module 'm' ({name})"]
 
 
-@pytest.mark.parametrize(("module", "extra"), [(Curious(), "learner"), (Plain(), "config")])
+@pytest.mark.parametrize(("module", "extra"), [(Rnd(), "learner"), (Plain(), "module_id")])
 def test_an_extra_argument_must_not_clash_with_an_argument(module, extra):
     with pytest.raises(TypeError, match=f"multiple values for keyword argument '{extra}'"):
-        compute_loss(module, **{extra: None})
+        loss_of(module, **{extra: None})
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: Learner({"m": Curious()}),
-        lambda: Learner(module={"m": Curious()}).compute_losses({"m": {}}, {"m": {}}),
-        lambda: Learner(module={"m": Curious()}).compute_loss_for_module("m", None, {}, {}),
+        lambda: Learner({"m": Rnd()}),
+        lambda: Learner(module={"m": Rnd()}).compute_losses({"m": {}}, {"m": {}}),
+        lambda: Learner(module={"m": Rnd()}).compute_loss_for_module("m", None, {}, {}),
         lambda: MetricsLogger().log_value("loss", 1.0, "sum"),
         lambda: MetricsLogger().log_dict({"loss": 1.0}, "icm"),
-        lambda: check_module(Curious(), {}, {}),
+        lambda: check_module(Rnd(), {}, {}),
     ],
 )
 def test_arguments_are_keyword_only(call):
@@ -153,8 +142,8 @@ class Forgetful(Learner):
     ("module", "message"),
     [
         (
-            Curious(loss=None),
-            "the loss of module 'm' (Curious) is None. Return it from the loss method.",
+            Rnd(loss=None),
+            "the loss of module 'm' (Rnd) is None. Return it from the loss method.",
         ),
         (Plain(), "the loss of module 'm' (Plain) is None. Return it from the loss method."),
         (Async(), "the loss method of module 'm' (Async) is async. Define it without async."),
@@ -163,7 +152,7 @@ class Forgetful(Learner):
 )
 def test_a_loss_that_is_none_or_a_coroutine_is_refused(module, message):
     with pytest.raises(TypeError) as raised:
-        compute_loss(module, Forgetful)
+        loss_of(module, Forgetful)
     assert str(raised.value) == message
 
 
@@ -172,7 +161,7 @@ def test_without_any_loss_the_error_names_the_remedies(module):
     class EmptyLearner(Learner): ...
 
     with pytest.raises(NotImplementedError) as raised:
-        compute_loss(module, EmptyLearner)
+        loss_of(module, EmptyLearner)
     assert str(raised.value) == (
         "module 'm' (Plain) has no loss. Override EmptyLearner.compute_loss_for_module, "
         "or leave 'm' out of fwd_out. If the module brings its own loss: Derive Plain from "
@@ -189,7 +178,7 @@ class TakesNoNote(Exception):
 )
 def test_an_error_of_a_loss_method_stays_the_same_object(error):
     with pytest.raises(type(error)) as raised:
-        compute_loss(Curious(error=error))
+        loss_of(Rnd(error=error))
     assert raised.value is error
     assert error.__cause__ is None
 
@@ -197,14 +186,14 @@ def test_an_error_of_a_loss_method_stays_the_same_object(error):
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        (Curious(error=KeyError), "Curious"),
-        (Curious(error=KeyboardInterrupt), "Curious"),
-        (Wrapper(Curious(error=KeyError)), "Curious"),
+        (Rnd(error=KeyError), "Rnd"),
+        (Rnd(error=KeyboardInterrupt), "Rnd"),
+        (Wrapper(Rnd(error=KeyError)), "Rnd"),
         (Plain(), "Plain"),  # the learner's own loss raises
     ],
 )
 def test_a_note_names_the_module_whose_loss_raised(module, name):
-    learner = RewardsLearner(module={"first": Curious(), "m": module, "last": Curious()})
+    learner = RewardsLearner(module={"first": Rnd(), "m": module, "last": Rnd()})
     inputs = {"first": {}, "m": {}, "last": {}}
     with pytest.raises((KeyError, KeyboardInterrupt)) as raised:
         learner.compute_losses(fwd_out=inputs, batch=inputs)
@@ -216,12 +205,12 @@ def test_an_error_in_a_compiled_graph_has_no_note(monkeypatch):
     compiler = SimpleNamespace(is_dynamo_compiling=lambda: True)
     monkeypatch.setitem(sys.modules, "torch.compiler", compiler)
     with pytest.raises(ValueError) as raised:
-        compute_loss(Curious(error=ValueError("out of order")))
+        loss_of(Rnd(error=ValueError("out of order")))
     assert not hasattr(raised.value, "__notes__")
 
 
 def test_after_an_error_the_learner_can_be_used_again():
-    healthy, failing = Curious(), Curious(error=RuntimeError("out of order"))
+    healthy, failing = Rnd(), Rnd(error=RuntimeError("out of order"))
     learner, inputs = Learner(module={"a": healthy, "b": failing}), {"a": {}, "b": {}}
     with pytest.raises(RuntimeError, match="out of order"):
         learner.compute_losses(fwd_out=inputs, batch=inputs)

@@ -9,8 +9,9 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from unit.shared import DuckTyped, source_of
 
-from self_supervised_loss import Learner, SelfSupervisedLossAPI
+from self_supervised_loss import SelfSupervisedLossAPI
 
 
 class RLModule:
@@ -21,20 +22,6 @@ class RLModule:
 class RLlibAPI(abc.ABC):
     @abc.abstractmethod
     def compute_self_supervised_loss(self, **arguments): ...
-
-
-class WithLoss:
-    def compute_self_supervised_loss(self, **arguments):
-        return "own"
-
-
-class FallbackLearner(Learner):
-    def compute_loss_for_module(self, **arguments):
-        return "fallback"
-
-
-def losses_of(**modules):
-    return FallbackLearner(module=modules).compute_losses(fwd_out=modules, batch=modules)
 
 
 @pytest.fixture(autouse=True)
@@ -49,9 +36,9 @@ def rllib_is_imported(monkeypatch):
 @pytest.mark.parametrize(
     "bases",
     [
-        (WithLoss, SelfSupervisedLossAPI, RLModule),
-        (WithLoss, RLModule, SelfSupervisedLossAPI),
-        (SelfSupervisedLossAPI, WithLoss, RLlibAPI, RLModule),
+        (DuckTyped, SelfSupervisedLossAPI, RLModule),
+        (DuckTyped, RLModule, SelfSupervisedLossAPI),
+        (SelfSupervisedLossAPI, DuckTyped, RLlibAPI, RLModule),
     ],
 )
 def test_an_rl_module_that_derives_from_ours_implements_both(bases):
@@ -60,50 +47,40 @@ def test_an_rl_module_that_derives_from_ours_implements_both(bases):
     assert issubclass(module_class, SelfSupervisedLossAPI)
 
 
-def test_other_classes_do_not_implement_rllibs_api():
-    class Derived(WithLoss, SelfSupervisedLossAPI): ...
-
-    @SelfSupervisedLossAPI.register
-    class Registered(WithLoss): ...
-
-    assert issubclass(Registered, SelfSupervisedLossAPI)
-    assert not issubclass(Derived, RLlibAPI)
-    assert not issubclass(Registered, RLlibAPI)
-
-
-def test_an_rl_module_that_only_has_the_method_triggers_a_warning():
-    class Ours(WithLoss, SelfSupervisedLossAPI, RLModule): ...
-
-    class DuckTyped(WithLoss, RLModule): ...
-
-    assert not issubclass(DuckTyped, RLlibAPI)
-    with pytest.warns(UserWarning, match="DuckTyped.compute_self_supervised_loss is not called"):
-        assert losses_of(duck=DuckTyped()) == {"duck": "fallback"}
-
-
-def test_a_class_that_implements_rllibs_api_brings_its_loss():
-    class Derived(WithLoss, RLlibAPI): ...
-
-    @RLlibAPI.register
-    class Registered(WithLoss): ...
-
-    losses = losses_of(derived=Derived(), registered=Registered())
-    assert losses == {"derived": "own", "registered": "own"}
-
-
-def test_a_registered_rl_module_implements_rllibs_api():
-    class Module(WithLoss, RLModule): ...
+def test_a_registered_rl_module_implements_both():
+    class Module(DuckTyped, RLModule): ...
 
     assert not issubclass(Module, RLlibAPI)  # abc caches this until a class is registered
+    with pytest.warns(UserWarning, match="Module.compute_self_supervised_loss is not called"):
+        assert source_of(Module()) == "fallback"
     assert SelfSupervisedLossAPI.register(Module) is Module
     assert issubclass(Module, RLlibAPI)
     assert issubclass(Module, SelfSupervisedLossAPI)
 
 
-def test_rllibs_api_does_not_make_a_class_one_of_ours():
-    class Ours(WithLoss, SelfSupervisedLossAPI): ...
+def test_other_classes_do_not_implement_rllibs_api():
+    class Derived(DuckTyped, SelfSupervisedLossAPI): ...
 
-    class Theirs(WithLoss, RLlibAPI): ...
+    class Registered(DuckTyped): ...
+
+    assert issubclass(SelfSupervisedLossAPI.register(Registered), SelfSupervisedLossAPI)
+    assert not issubclass(Derived, RLlibAPI)
+    assert not issubclass(Registered, RLlibAPI)
+
+
+def test_a_class_that_implements_rllibs_api_brings_its_loss():
+    class Derived(DuckTyped, RLlibAPI): ...
+
+    class Registered(DuckTyped): ...
+
+    for module in (Derived(), RLlibAPI.register(Registered)()):
+        assert source_of(module) is module
+
+
+def test_rllibs_api_does_not_make_a_class_one_of_ours():
+    class Ours(DuckTyped, SelfSupervisedLossAPI): ...
+
+    class Theirs(DuckTyped, RLlibAPI): ...
 
     assert not issubclass(Theirs, Ours)
 
@@ -112,9 +89,9 @@ def test_an_rl_module_without_a_wrapper_is_not_unwrapped(monkeypatch):
     def unwrapped(self):
         raise AssertionError("asked")
 
-    class Module(WithLoss, RLlibAPI, RLModule): ...
-
-    class Policy(RLModule): ...
+    class Module(DuckTyped, RLlibAPI, RLModule): ...
 
     monkeypatch.setattr(RLModule, "unwrapped", unwrapped)
-    assert losses_of(icm=Module(), policy=Policy()) == {"icm": "own", "policy": "fallback"}
+    module = Module()
+    assert source_of(module) is module
+    assert source_of(RLModule()) == "fallback"

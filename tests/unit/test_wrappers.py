@@ -3,64 +3,33 @@
 import warnings
 
 import pytest
+from unit.shared import Curious, DuckTyped, Plain, Wrapper, loss_of, source_of
 
 from self_supervised_loss import Learner, SelfSupervisedLossAPI
 
 
-class Curious(SelfSupervisedLossAPI):
-    def compute_self_supervised_loss(self, **arguments):
-        return self
-
-
-class Plain: ...
-
-
-class Wrapper:
-    """Wraps a module as RLlib does."""
-
-    def __init__(self, wrapped):
-        self.wrapped = wrapped
-
-    def unwrapped(self):
-        return self.wrapped
-
-
-class FallbackLearner(Learner):
-    def compute_loss_for_module(self, **arguments):
-        return "fallback"
-
-
-def loss_of(module, learner_class=FallbackLearner):
-    learner = learner_class(module={"m": module})
-    return learner.compute_losses(fwd_out={"m": {}}, batch={"m": {}})["m"]
-
-
 def test_learners_look_through_wrappers():
     module = Curious()
-    assert loss_of(Wrapper(Wrapper(module))) is module
-    assert loss_of(Wrapper(Wrapper(Plain()))) == "fallback"
+    assert source_of(Wrapper(Wrapper(module))) is module
+    assert source_of(Wrapper(Wrapper(Plain()))) == "fallback"
 
 
 def test_a_wrapped_class_that_only_has_the_method_triggers_a_warning():
-    class DuckTyped:
-        compute_self_supervised_loss = Curious.compute_self_supervised_loss
-
     with pytest.warns(UserWarning, match="^DuckTyped.compute_self_supervised_loss is not called"):
-        assert loss_of(Wrapper(DuckTyped())) == "fallback"
+        assert source_of(Wrapper(DuckTyped())) == "fallback"
 
 
 class CuriousWrapper(Wrapper, Curious): ...
 
 
 @SelfSupervisedLossAPI.register
-class RegisteredWrapper(Wrapper):
-    compute_self_supervised_loss = Curious.compute_self_supervised_loss
+class RegisteredWrapper(Wrapper, DuckTyped): ...
 
 
 @pytest.mark.parametrize("wrapper_class", [CuriousWrapper, RegisteredWrapper])
 def test_the_outermost_module_that_implements_the_api_counts(wrapper_class):
     wrapper = wrapper_class(Curious())
-    assert loss_of(Wrapper(wrapper)) is wrapper
+    assert source_of(Wrapper(wrapper)) is wrapper
 
 
 class UnwrapsToItself:
@@ -83,7 +52,7 @@ class DistributedDataParallel:
 
 @pytest.mark.parametrize("module", [UnwrapsToItself(), LikeAnEnv(), DistributedDataParallel()])
 def test_a_module_that_only_looks_like_a_wrapper_is_not_unwrapped(module):
-    assert loss_of(module) == "fallback"
+    assert source_of(module) == "fallback"
 
 
 def test_an_unwrapped_method_that_never_ends_is_refused():
@@ -96,7 +65,7 @@ def test_an_unwrapped_method_that_never_ends_is_refused():
     for module in (first, Endless()):
         name = type(module).__name__
         with pytest.raises(RecursionError) as raised:
-            loss_of(module)
+            source_of(module)
         assert str(raised.value) == (
             f"{name}.unwrapped() never reaches the innermost module. "
             "It must return the module inside, or self if there is none."
@@ -124,11 +93,11 @@ REMEDY = (
 
 def test_an_unknown_wrapper_around_a_loss_method_triggers_a_warning():
     with pytest.warns(UserWarning) as warned:
-        assert loss_of(Forwarding(Curious())) == "fallback"
+        assert source_of(Forwarding(Curious())) == "fallback"
     assert [str(warning.message) for warning in warned] == [
         f"Forwarding.compute_self_supervised_loss is not called. {REMEDY}"
     ]
-    assert loss_of(Forwarding(Plain())) == "fallback"  # no warning, since no loss is ignored
+    assert source_of(Forwarding(Plain())) == "fallback"  # no warning, since no loss is ignored
 
 
 def test_the_error_about_an_unknown_wrapper_says_to_unwrap_it():
@@ -145,17 +114,16 @@ def test_a_class_may_gain_the_method_unwrapped_later(base):
     module = Curious()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert loss_of(Late(module)) == "fallback"
+        assert source_of(Late(module)) == "fallback"
     Late.unwrapped = Wrapper.unwrapped
-    assert loss_of(Late(module)) is module
-    assert loss_of(Wrapper(Late(module))) is module
+    assert source_of(Late(module)) is module
+    assert source_of(Wrapper(Late(module))) is module
 
 
 # Classes that were defined again, as in a notebook
 
 
-class Redefined:
-    compute_self_supervised_loss = Curious.compute_self_supervised_loss
+class Redefined(DuckTyped): ...
 
 
 def test_an_instance_of_an_older_class_is_named_as_such(monkeypatch):
@@ -163,7 +131,7 @@ def test_an_instance_of_an_older_class_is_named_as_such(monkeypatch):
     new_class = SelfSupervisedLossAPI.register(type("Redefined", (Redefined,), {}))
     monkeypatch.setitem(globals(), "Redefined", new_class)
     with pytest.warns(UserWarning) as warned:
-        assert loss_of(old) == "fallback"
+        assert source_of(old) == "fallback"
     assert str(warned[0].message) == (
         "Redefined.compute_self_supervised_loss is not called. "
         "This Redefined belongs to an older version of the class. Create it again."

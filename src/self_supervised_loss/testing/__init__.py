@@ -11,8 +11,8 @@ In JAX, pass the forward pass as a function, so mistakes in it are found too:
 
     check_module(model, batch=batch, fwd_out=lambda model: model(batch))
 
-A mistake fails the test. A hint, which may be intentional, is a `UserWarning`, so you can turn it
-off by the beginning of its text:
+A mistake raises `AssertionError`, so the test fails. Anything that may be intentional is a
+`UserWarning`. Turn it off by the beginning of its text:
 
     @pytest.mark.filterwarnings("ignore:The loss has no gradient for decoder")
 """
@@ -41,13 +41,17 @@ def check_module(
     The loss method is called once, as learners call it. With JAX, it is called once more with
     tracers, as under `jax.jit`. A module that passes has the same parameters and gradients as
     before, except weights that torch itself renormalises. A module that fails stays as its loss
-    method left it. Only torch's grad mode, default dtype and autocast are restored.
+    method left it, but torch's grad mode, default dtype and autocast are restored.
 
-    Some mistakes show in PyTorch only: parameters without a gradient or without an optimizer,
-    networks that the loss method runs again, gradients into the batch, shapes that broadcast, a
-    softmax applied twice, and changes of parameters, buffers and training modes. Nothing is known
-    about the parameters of FSDP and of lazy modules. A frozen network with BatchNorm that `forward`
-    runs in training mode looks right in a single call.
+    There are limits:
+
+    - These mistakes are found in PyTorch only: parameters without a gradient or without an
+      optimizer, networks that the loss method runs again, gradients into the batch, shapes that
+      broadcast, a softmax applied twice, graphs that are kept, and changes of parameters, buffers,
+      training modes and settings.
+    - Parameters of FSDP, of lazy modules, and behind reentrant checkpoints or custom functions are
+      not seen.
+    - A frozen network with BatchNorm that `forward` runs in training mode looks right in one call.
 
     Args:
         module: The module, wrapped or not.

@@ -7,7 +7,6 @@ To add a check, write the function and enter it in `VIOLATIONS` if no training l
 fault, or in `HINTS` if it may be intentional. Messages appear in the order of these lists.
 """
 
-import inspect
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from traceback import FrameSummary, extract_tb
@@ -16,11 +15,11 @@ from typing import Any
 from self_supervised_loss import SelfSupervisedLossAPI
 from self_supervised_loss._frameworks import is_mapping, is_torch_tensor
 from self_supervised_loss._wrappers import remedy_message
+from self_supervised_loss.testing._graph import find_copies
 from self_supervised_loss.testing._jax import is_jax_array
 from self_supervised_loss.testing._trial import Trial
 from self_supervised_loss.testing._values import (
     extremes,
-    find_copies,
     is_discrete,
     is_finite,
     scalar_fault,
@@ -34,7 +33,7 @@ from self_supervised_loss.testing._values import (
 def implements_the_api(trial: Trial) -> Iterator[str]:
     """The class derives from the API or is registered with it, and has the loss method."""
     module, name = trial.call.module, trial.call.name
-    if isinstance(module, type) or not isinstance(module, SelfSupervisedLossAPI):
+    if not isinstance(module, SelfSupervisedLossAPI):
         yield f"{name} does not implement SelfSupervisedLossAPI.\n  {remedy_message(module)}"
     elif trial.call.loss_method is None:
         yield (
@@ -48,7 +47,7 @@ def accepts_all_arguments(trial: Trial) -> Iterator[str]:
     if missing := trial.call.not_accepted:
         yield (
             f"compute_self_supervised_loss does not accept {_listed(missing)}.\n"
-            "  Learners pass all arguments of the API, and RLlib's TorchMetaLearner more."
+            "  Learners pass all arguments of the API, and RLlib's TorchMetaLearner passes more."
         )
 
 
@@ -73,7 +72,7 @@ def raises_no_exception(trial: Trial) -> Iterator[str]:
 def leaves_its_input_alone(trial: Trial) -> Iterator[str]:
     """Nothing in `batch` or `fwd_out` changes, since other modules and the loop read it too."""
     for name in trial.changed_inputs:
-        yield f"The loss method changed {name}.\n  Change a copy: others may read it, too."
+        yield f"The loss method changed {name}.\n  Change a copy: other code may read it, too."
 
 
 def leaves_training_to_the_loop(trial: Trial) -> Iterator[str]:
@@ -99,14 +98,14 @@ def restores_settings(trial: Trial) -> Iterator[str]:
     """Torch's global settings do not leak into other code."""
     if trial.changed_settings:
         yield (
-            f"The loss method left torch's {_listed(trial.changed_settings)} changed.\n"
-            "  Change a setting in a `with` block, or restore it."
+            f"The loss method did not restore torch's {_listed(trial.changed_settings)}.\n"
+            "  Change settings in a `with` block only."
         )
 
 
 def returns_a_finite_scalar(trial: Trial) -> Iterator[str]:
     """The loss is one real number."""
-    if not trial.returned:
+    if trial.error is not None or not trial.call.can_be_made:
         return
     if fault := scalar_fault(trial.loss):
         yield f"The loss {fault}.\n  Return one scalar, and log any other values."
@@ -307,7 +306,7 @@ def leaves_masked_rows_out(trial: Trial) -> Iterator[str]:
         name
         for name, gradient in trial.graph.outputs.items()
         if shape and gradient is not None and shape_of(gradient)[: len(shape)] == shape
-        if _is_readable(gradient) and gradient[mask == 0].any()
+        if not getattr(gradient, "is_nested", False) and gradient[mask == 0].any()
     ]
     if names:
         yield (
@@ -330,7 +329,7 @@ def leaves_buffers_to_the_loop(trial: Trial) -> Iterator[str]:
     """A loss can be computed without training."""
     if trial.changed_buffers:
         yield (
-            f"The loss method changed the buffers {_listed(trial.changed_buffers)}.\n"
+            f"The loss method changed buffers: {_listed(trial.changed_buffers)}.\n"
             "  They also change when the loss is only evaluated. Update them in the training\n"
             "  loop, or evaluate a copy of the module."
         )
@@ -395,7 +394,7 @@ def _quoted(error: Exception) -> str:
 
 
 def _frames(error: BaseException) -> list[FrameSummary]:
-    """Returns the frames of an error. JAX hands those of the user on as the cause."""
+    """Returns the frames of an error, after those of its cause, which in JAX are the user's."""
     causes = [error.__cause__.__traceback__] if error.__cause__ else []
     return [frame for tb in (*causes, error.__traceback__) for frame in extract_tb(tb)]
 
@@ -403,7 +402,7 @@ def _frames(error: BaseException) -> list[FrameSummary]:
 def _location(trial: Trial, frames: Sequence[FrameSummary]) -> str:
     """Returns the last line in the file of the loss method, behind decorators and before torch."""
     files = {frame.filename for frame in frames if frame.name == "compute_self_supervised_loss"}
-    code = getattr(inspect.unwrap(trial.call.loss_method), "__code__", None)
+    code = getattr(trial.call.loss_method, "__code__", None)
     files.add(getattr(code, "co_filename", ""))
     lines = [f"\n  at {f.filename}:{f.lineno}" for f in frames if f.filename in files]
     return lines[-1] if lines else ""
@@ -444,7 +443,3 @@ def _shapes_of_rewards(trial: Trial) -> list[tuple[int, ...]]:
     mask = shapes.get("loss_mask", ())
     is_known = mask and "rewards" not in shapes and not _is_column(mask, trial)
     return [mask] if is_known else _shapes_of_rows(trial.call.batch)
-
-
-def _is_readable(gradient: Any) -> bool:
-    return not getattr(gradient, "is_meta", False) and not getattr(gradient, "is_nested", False)

@@ -5,7 +5,8 @@ from functools import partial
 from typing import Any
 
 from self_supervised_loss._frameworks import find_imported, is_instance_of
-from self_supervised_loss.testing._values import Graph, walk
+from self_supervised_loss.testing._graph import Graph
+from self_supervised_loss.testing._values import walk
 
 
 def is_jax_array(value: Any) -> bool:
@@ -14,7 +15,7 @@ def is_jax_array(value: Any) -> bool:
 
 
 def trace_graph(
-    call: Callable[..., Any], module: Any, *, forward: Any, fwd_out: Any, extras: Any
+    call: Callable[..., Any], module: Any, forward: Any, fwd_out: Any, extras: Any
 ) -> Graph:
     """Calls a loss method once more, with tracers, and computes the gradients of the loss.
 

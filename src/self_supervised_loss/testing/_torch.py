@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from self_supervised_loss._frameworks import find_imported, is_instance_of, is_torch_tensor
-from self_supervised_loss.testing._values import Graph, shape_of, walk
+from self_supervised_loss.testing._graph import Graph
+from self_supervised_loss.testing._values import shape_of, walk
 
 _Edge: TypeAlias = tuple[Any, int]  # a node of a graph and one of its outputs
 
@@ -128,11 +129,12 @@ def follow_graph(
     outputs, columns = _with_graph(fwd_out, "fwd_out"), _with_graph(batch, "batch")
     edges, read = _edges(loss, columns), _edges(loss, outputs)
     leaves = {id(node.variable): node.variable for node, _ in edges if _is_leaf_node(node)}
-    held = _held(loss, networks, extras)
+    held = _held(networks, extras)
+    known = {id(tensor) for tensor in (*held.values(), *columns.values())}
     strangers = {
         f"a parameter of shape {shape_of(leaf)}": leaf
         for key, leaf in leaves.items()
-        if _is_parameter(leaf) and key not in map(id, held.values())
+        if _is_parameter(leaf) and key not in known
     }
     arrays = held or strangers
     asked = {name: array for name, array in arrays.items() if id(array) in leaves} | {
@@ -158,18 +160,18 @@ def _with_graph(data: Any, name: str) -> dict[str, Any]:
     return {
         path: value
         for path, value in walk(data, name)
-        if is_torch_tensor(value) and value.grad_fn is not None
+        if is_torch_tensor(value) and value.requires_grad
+        if value.grad_fn is not None or _is_parameter(value)
     }
 
 
-def _held(loss: Any, networks: Networks, extras: Mapping[str, Any]) -> dict[str, Any]:
+def _held(networks: Networks, extras: Mapping[str, Any]) -> dict[str, Any]:
     passed = {path: value for path, value in walk(extras, "kwargs") if is_torch_tensor(value)}
-    # The structure of an ensemble, kept on the meta device, is not trained.
-    is_meta = getattr(loss, "is_meta", False)
     return {
         path: tensor
         for path, tensor in (networks.parameters | passed).items()
-        if tensor.is_leaf and tensor.requires_grad and tensor.is_meta == is_meta
+        # The structure of an ensemble, kept on the meta device, is not trained.
+        if tensor.is_leaf and tensor.requires_grad and not tensor.is_meta
     }
 
 

@@ -12,11 +12,11 @@ from self_supervised_loss.testing._values import shape_of
 
 
 @contextmanager
-def settings_restored(changed: list[str]) -> Iterator[None]:
-    """Restores torch's settings on exit, and appends the name of each changed one to a list."""
-    before = _settings()
+def settings_restored() -> Iterator[list[str]]:
+    """Restores torch's settings on exit. Yields a list to which changed ones are added then."""
+    before, changed = _settings(), list[str]()
     try:
-        yield
+        yield changed
     finally:
         after = _settings()
         for name, (value, set_value) in before.items():
@@ -51,12 +51,13 @@ class Broadcasts:
 
     def __init__(self) -> None:
         """Starts without a record."""
+        # The tensors are kept alive, so their IDs stay unique.
         self._records = dict[int, tuple[Any, str, StackSummary]]()
         self._shaped = dict[int, Any]()
 
     def found(self) -> list[tuple[str, StackSummary]]:
-        """Returns what was broadcast, and the stack at the time."""
-        return [(text, stack) for _, text, stack in self._records.values()]
+        """Returns the shapes of each operation, and the stack at the time."""
+        return [(shapes, stack) for _, shapes, stack in self._records.values()]
 
     def recorded(self) -> AbstractContextManager[Any]:
         """Returns a context in which operations are recorded."""
@@ -78,8 +79,8 @@ class Broadcasts:
 
     def _record(self, name: str, arguments: list[Any], result: Any) -> None:
         tensors = [value for value in arguments if is_torch_tensor(value)]
-        if name in _SHAPING or (name == "__getitem__" and _inserts_axis(arguments[1])):
-            self._shaped[id(result)] = result  # kept alive, so its ID stays unique
+        if _adds_axis(name, arguments) or self._keeps_added_axis(tensors, result):
+            self._shaped[id(result)] = result
             return
         others = [shape_of(tensor) for tensor in tensors if id(tensor) not in self._records]
         for tensor in tensors:
@@ -87,15 +88,30 @@ class Broadcasts:
                 self._records.pop(id(tensor), None)
         shapes = [shape_of(tensor) for tensor in tensors if id(tensor) not in self._shaped]
         for size in {shape[0] for shape in shapes if len(shape) == 1}:
-            is_square = name in _LOSSES or shape_of(result) == (size, size)
+            is_square = name in _REDUCING_LOSSES or shape_of(result) == (size, size)
             if size > 1 and (size, 1) in shapes and is_square:
                 text = f"{(size, 1)} and {(size,)} broadcast to {(size, size)}"
                 self._records[id(result)] = result, text, extract_stack()
 
+    def _keeps_added_axis(self, tensors: list[Any], result: Any) -> bool:
+        """Returns whether an operation on one tensor, such as `float`, keeps an added axis."""
+        is_shaped = len(tensors) == 1 and id(tensors[0]) in self._shaped
+        return is_shaped and shape_of(tensors[0]) == shape_of(result)
 
-_SHAPING = ("unsqueeze", "view", "reshape")
-_LOSSES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+
+_REDUCING_LOSSES = (
+    "mse_loss",
+    "l1_loss",
+    "smooth_l1_loss",
+    "huber_loss",
+    "gaussian_nll_loss",
+    "poisson_nll_loss",
+    "kl_div",
+)
 
 
-def _inserts_axis(index: Any) -> bool:
-    return any(part is None for part in (index if isinstance(index, tuple) else (index,)))
+def _adds_axis(name: str, arguments: list[Any]) -> bool:
+    if name != "__getitem__":
+        return name in ("unsqueeze", "view", "reshape")
+    index = arguments[1] if isinstance(arguments[1], tuple) else arguments[1:]
+    return any(part is None for part in index)

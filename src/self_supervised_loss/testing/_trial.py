@@ -4,11 +4,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from traceback import StackSummary
-from typing import Any
+from typing import Any, NamedTuple
 
 from self_supervised_loss._frameworks import is_mapping, is_torch_tensor
 from self_supervised_loss._metrics import MetricsLogger, to_path
-from self_supervised_loss._wrappers import unwrap
+from self_supervised_loss._wrappers import class_name, unwrap
+from self_supervised_loss.testing._graph import Graph
 from self_supervised_loss.testing._jax import is_jax_array, trace_graph
 from self_supervised_loss.testing._torch import (
     Networks,
@@ -18,7 +19,6 @@ from self_supervised_loss.testing._torch import (
 )
 from self_supervised_loss.testing._torch_call import Broadcasts, settings_restored
 from self_supervised_loss.testing._values import (
-    Graph,
     Snapshot,
     changes,
     is_discrete,
@@ -55,7 +55,7 @@ class Call:
     @property
     def name(self) -> str:
         """The name of the module's class."""
-        return (self.module if isinstance(self.module, type) else type(self.module)).__name__
+        return class_name(self.module)
 
     @property
     def loss_method(self) -> Any:
@@ -72,7 +72,7 @@ class Call:
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             return []
         names = {p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY}
-        return [name for name in (*_ARGUMENTS, *self.extras, "**kwargs") if name not in names]
+        return [name for name in (*_ARGUMENTS, "**kwargs") if name not in names]
 
     @property
     def can_be_made(self) -> bool:
@@ -122,8 +122,7 @@ class Trial:
 
     Attributes:
         call: The call.
-        returned: Whether the loss method returned.
-        loss: The value that it returned.
+        loss: The value that the loss method returned.
         error: The exception that it raised, or None.
         logged: The values that it logged, by path.
         changed_inputs: The columns of `batch` and `fwd_out` that it changed.
@@ -137,7 +136,6 @@ class Trial:
     """
 
     call: Call
-    returned: bool = False
     loss: Any = None
     error: Exception | None = None
     logged: dict[tuple[str, ...], Any] = field(default_factory=dict)
@@ -156,54 +154,64 @@ def make_trial(call: Call) -> Trial:
     __tracebackhide__ = True
     if not call.can_be_made:
         return Trial(call)
-    networks = find_networks(call.module, call.wrapped)
-    before = _snapshots(call, networks)
-    recorder, broadcasts, settings = Recorder(), Broadcasts(), list[str]()
-    with settings_restored(settings), broadcasts.recorded():
+    networks, recorder, broadcasts = (
+        find_networks(call.module, call.wrapped),
+        Recorder(),
+        Broadcasts(),
+    )
+    before = _take_snapshots(call, networks)
+    loss, error = None, None
+    with settings_restored() as changed_settings, broadcasts.recorded():
         try:
-            outcome: dict[str, Any] = {"loss": call.make(recorder), "returned": True}
-        except Exception as error:
-            outcome = {"error": error}
+            loss = call.make(recorder)
+        except Exception as raised:
+            error = raised
     networks_after = find_networks(call.module, call.wrapped)
-    after = _snapshots(call, networks_after)
-    outcome |= {name: changes(before[name], after[name]) for name in before}
-    added = [name for name in after["changed_inputs"] if name not in before["changed_inputs"]]
-    outcome["changed_inputs"] += added
-    if outcome.get("returned") and networks.are_visible:
-        outcome["graph"] = _graph(call, outcome["loss"], networks_after)
-        outcome["kept_graphs"] = kept_graphs(
-            outcome["loss"], networks, networks_after, call.fwd_out
-        )
+    after = _take_snapshots(call, networks_after)
+    has_graph = error is None and networks.are_visible
     return Trial(
         call,
+        loss=loss,
+        error=error,
         logged=recorder.logged,
-        changed_settings=settings,
+        changed_inputs=[
+            *changes(before.inputs, after.inputs),
+            *(name for name in after.inputs if name not in before.inputs),
+        ],
+        changed_parameters=changes(before.parameters, after.parameters),
+        changed_buffers=changes(before.buffers, after.buffers),
+        changed_modes=changes(before.modes, after.modes),
+        changed_settings=changed_settings,
         broadcasts=broadcasts.found(),
-        **outcome,
+        graph=_graph(call, loss, networks_after) if has_graph else Graph(),
+        kept_graphs=kept_graphs(loss, networks, networks_after, call.fwd_out) if has_graph else [],
     )
 
 
-def _snapshots(call: Call, networks: Networks) -> dict[str, Snapshot]:
-    return {
-        "changed_inputs": snapshot(
-            _columns(call.batch, "batch") | _columns(call.fwd_out, "fwd_out")
+class _Snapshots(NamedTuple):
+    inputs: Snapshot
+    parameters: Snapshot
+    buffers: Snapshot
+    modes: Snapshot
+
+
+def _take_snapshots(call: Call, networks: Networks) -> _Snapshots:
+    data = {"batch": call.batch, "fwd_out": call.fwd_out}.items()
+    return _Snapshots(
+        snapshot(
+            {f"{name}[{key!r}]": columns[key] for name, columns in data for key in columns.keys()}
         ),
-        "changed_parameters": snapshot(networks.state()),
-        "changed_buffers": snapshot(networks.buffers()),
-        "changed_modes": snapshot(networks.modes()),
-    }
-
-
-def _columns(data: Any, name: str) -> dict[str, Any]:
-    return {f"{name}[{key!r}]": data[key] for key in data.keys()}
+        snapshot(networks.state()),
+        snapshot(networks.buffers()),
+        snapshot(networks.modes()),
+    )
 
 
 def _graph(call: Call, loss: Any, networks: Networks) -> Graph:
-    values = call.module, call.batch, call.fwd_out, loss
+    batch, fwd_out, extras = call.batch, call.fwd_out, call.extras
+    values = call.module, batch, fwd_out, loss
     if is_torch_tensor(loss) or not any(is_jax_array(value) for _, value in walk(values, "")):
-        return follow_graph(
-            loss, networks, batch=call.batch, fwd_out=call.fwd_out, extras=call.extras
-        )
+        return follow_graph(loss, networks, batch=batch, fwd_out=fwd_out, extras=extras)
     if scalar_fault(loss) or is_discrete(loss):
         return Graph()
 
@@ -211,13 +219,7 @@ def _graph(call: Call, loss: Any, networks: Networks) -> Graph:
         traced = replace(call, module=module, wrapped=module, fwd_out=fwd_out, extras=extras)
         return traced.make(Recorder())
 
-    return trace_graph(
-        call_again,
-        call.module,
-        forward=call.forward,
-        fwd_out=call.fwd_out,
-        extras=call.extras,
-    )
+    return trace_graph(call_again, call.module, call.forward, fwd_out, extras)
 
 
 class _Restricted:
@@ -236,26 +238,15 @@ class _Restricted:
         raise AttributeError(f"not every learner has `.{name}` here. Use only {known}.")
 
 
-class Recorder:
-    """Records the values that a module logs, and rejects the same as our logger."""
+class Recorder(MetricsLogger):
+    """Records the values that a module logs, by path."""
 
     def __init__(self) -> None:
         """Starts without a record."""
+        super().__init__()
         self.logged: dict[tuple[str, ...], Any] = {}
-        self._logger = MetricsLogger()
 
     def log_value(self, key: Any, value: Any, **settings: Any) -> None:
         """Records a value."""
-        __tracebackhide__ = True
-        self._logger.log_value(key, value, **settings)
+        super().log_value(key, value, **settings)
         self.logged[to_path(key)] = value
-
-    def log_dict(self, value_dict: Any, *, key: Any = None, **settings: Any) -> None:
-        """Records every value of a dict."""
-        __tracebackhide__ = True
-        path = () if key is None else to_path(key)
-        for name, value in value_dict.items():
-            if isinstance(value, Mapping):
-                self.log_dict(value, key=(*path, name), **settings)
-            else:
-                self.log_value((*path, name), value, **settings)

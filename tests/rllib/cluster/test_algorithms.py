@@ -9,8 +9,12 @@ from modules.rnd_rl_module import RNDRLModule
 from ray import tune
 from ray.rllib.algorithms.appo import APPOConfig
 from ray.rllib.algorithms.bc import BCConfig
+from ray.rllib.algorithms.cql import CQLConfig
 from ray.rllib.algorithms.impala import IMPALAConfig
+from ray.rllib.algorithms.iql import IQLConfig
+from ray.rllib.algorithms.marwil import MARWILConfig
 from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.offline.offline_evaluation_runner import OfflineEvaluationRunner
 
@@ -24,11 +28,12 @@ from rllib.cluster.training import (
     tiny_config,
     train_until_logged,
 )
-from rllib.learners import SAC_FAMILY
+from rllib.learners import SAC_FAMILY, ExpectsGradients
 from self_supervised_loss import Learner
-from self_supervised_loss.rllib import AuxiliaryModules, AuxiliaryModulesOffline, add_next_obs
+from self_supervised_loss.rllib import AuxiliaryModulesOffline, add_next_obs
 
 WITHOUT_NEXT_OBS = [PPOConfig, APPOConfig, IMPALAConfig]
+ON_TWO_LEARNERS = [PPOConfig, APPOConfig, IMPALAConfig, SACConfig, MARWILConfig]
 AUXILIARY = ("rnd", "other_rnd")
 
 pytestmark = [
@@ -54,9 +59,10 @@ def recorded(cluster, tmp_path_factory):
 def compared_config(config_class, recorded):
     """Returns a configuration whose learner compares two auxiliary modules with our `Learner`."""
     config = tiny_config(config_class, dict.fromkeys(AUXILIARY, RNDRLModule))
+    config.learners(num_learners=2 if config_class in ON_TWO_LEARNERS else 0)
     learner_class = config.get_default_learner_class()
     config.learners(
-        learner_class=type("ComparedLearner", (Compared, AuxiliaryModules, learner_class), {}),
+        learner_class=type("ComparedLearner", (Compared, learner_class), {}),
         learner_connector=add_next_obs if config_class in WITHOUT_NEXT_OBS else None,
     )
     env = "Pendulum-v1" if config_class in SAC_FAMILY else "CartPole-v1"
@@ -84,45 +90,42 @@ def losses_of_ours(rllib, batch):
     return learner.compute_losses(fwd_out=fwd_out, batch=data)
 
 
-class Compared:
+class Compared(ExpectsGradients):
     """Mixed into a learner of RLlib: compares each minibatch with our `Learner`, bit by bit."""
 
     def compute_losses(self, *, fwd_out, batch):
         losses = super().compute_losses(fwd_out=fwd_out, batch=batch)
-        ours = losses_of_ours(self, batch)
-        self.num_different = sum(not torch.equal(losses[name], ours[name]) for name in AUXILIARY)
-        self.params = [
-            param
-            for module_id in AUXILIARY
-            for param in self.module[module_id].unwrapped().parameters()
-            if param.requires_grad
-        ]
-        self.our_gradients = torch.autograd.grad(sum(ours.values()), self.params)
+        self.ours = losses_of_ours(self, batch)
+        self.are_equal = all(torch.equal(losses[name], self.ours[name]) for name in AUXILIARY)
         return losses
+
+    def expected_loss(self, loss_per_module):
+        return sum(self.ours.values())
 
     def compute_gradients(self, loss_per_module, **kwargs):
         gradients = super().compute_gradients(loss_per_module, **kwargs)
-        for param, ours in zip(self.params, self.our_gradients, strict=True):
-            if self.config.num_learners > 1:
-                ours = ours / self.config.num_learners
-                torch.distributed.all_reduce(ours)
-            self.num_different += not torch.equal(gradients[self.get_param_ref(param)], ours)
-        counts = {"num_compared": 1, "num_different": self.num_different}
+        is_different = not (self.are_equal and self.has_expected_gradients())
+        counts = {"num_compared": 1, "num_different": int(is_different)}
         self.metrics.log_dict(counts, key="rnd", reduce="sum")
         return gradients
 
 
-@pytest.mark.parametrize("config_class", [*ONLINE, *OFFLINE])
-def test_auxiliary_modules_learn_and_learners_stay_equal(config_class, recorded):
-    config = compared_config(config_class, recorded).learners(num_learners=2)
+def trained(config):
+    """Trains until the learner has compared minibatches. Returns the last results."""
     with running(config.build_algo()) as algorithm:
         before = equal_weights(algorithm, *AUXILIARY)
-        learnt = train_until_logged(algorithm, "rnd", "num_compared")
+        results = train_until_logged(algorithm, "rnd", "num_compared")
         after = equal_weights(algorithm, *AUXILIARY)
-
+    learnt = results["learners"]["rnd"]
     assert learnt["num_compared"] > learnt["num_different"] == 0
-    assert math.isfinite(learnt["total_loss"])
+    assert math.isfinite(learnt["total_loss"]) and math.isfinite(learnt["predictor_loss"])
     assert changed(before, after) == {name for name in before if ".predictor_net." in name} > set()
+    return results
+
+
+@pytest.mark.parametrize("config_class", [*ONLINE, MARWILConfig, IQLConfig, CQLConfig])
+def test_auxiliary_modules_learn_as_with_our_learner(config_class, recorded):
+    trained(compared_config(config_class, recorded))
 
 
 class ComparedRunner(AuxiliaryModulesOffline, OfflineEvaluationRunner):
@@ -134,22 +137,20 @@ class ComparedRunner(AuxiliaryModulesOffline, OfflineEvaluationRunner):
         return losses
 
 
-def test_offline_evaluation_evaluates_auxiliary_modules(recorded):
+def test_auxiliary_modules_learn_and_are_evaluated_with_bc(recorded):
     config = compared_config(BCConfig, recorded).evaluation(
         offline_evaluation_interval=1,
         offline_eval_batch_size_per_runner=32,
         offline_eval_runner_class=ComparedRunner,
     )
-    with running(config.build_algo()) as algorithm:
-        evaluated = algorithm.train()["evaluation"]["offline_eval_runners"]
-
+    evaluated = trained(config)["evaluation"]["offline_eval_runners"]
     assert evaluated["rnd"]["num_compared"] > 0
     assert 0 < evaluated["rnd"]["total_eval_loss"] < float("inf")
     assert "total_eval_loss" in evaluated[DEFAULT_MODULE_ID]
 
 
 def test_tune_trains_auxiliary_modules(recorded, tmp_path):
-    config = compared_config(PPOConfig, recorded)
+    config = compared_config(PPOConfig, recorded).learners(num_learners=0)
     run_config = tune.RunConfig(
         stop={"training_iteration": 1}, storage_path=str(tmp_path), verbose=0
     )

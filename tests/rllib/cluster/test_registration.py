@@ -1,6 +1,12 @@
-"""A subclass, or a registration in the file of the class, reaches every process."""
+"""A class reaches every process: sent by value, or imported from the file that registers it."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import ray
+import torch
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 
@@ -15,29 +21,21 @@ pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
 class PPOLearner(AuxiliaryModules, PPOTorchLearner): ...
 
 
-def ppo_config(modules):
-    config = tiny_config(PPOConfig, modules).environment("CartPole-v1")
-    return config.learners(learner_class=PPOLearner)
-
-
-def test_a_subclass_and_a_registration_in_the_file_reach_both_learners():
+def test_modules_reach_both_learners_and_a_new_process(tmp_path):
     class Derived(Autoencoder, SelfSupervisedLossAPI):
         """Sent to the learners by value, like a class of the main program."""
 
-    config = ppo_config({"derived": Derived, "registered": RegisteredHere})
-    with running(config.learners(num_learners=2).build_algo()) as algorithm:
-        before = equal_weights(algorithm, "derived", "registered")
+    modules = {"derived": Derived, "registered": RegisteredHere}
+    config = tiny_config(PPOConfig, modules).environment("CartPole-v1")
+    config.learners(num_learners=2, learner_class=PPOLearner)
+    with running(config.build_algo()) as algorithm:
+        before = equal_weights(algorithm, *modules)
         algorithm.train()
-        after = equal_weights(algorithm, "derived", "registered")
+        after = equal_weights(algorithm, *modules)
+        algorithm.save_to_path(tmp_path / "checkpoint")
     assert changed(before, after) == before.keys()
 
-
-def test_a_registration_in_the_main_program_reaches_no_learner():
-    @SelfSupervisedLossAPI.register
-    class RegisteredInMain(Autoencoder): ...
-
-    config = ppo_config({"in_main": RegisteredInMain}).learners(num_learners=1)
-    with pytest.raises(
-        TypeError, match=r"'in_main' \(RegisteredInMain\) does not implement the API"
-    ):
-        config.build_algo()
+    torch.save(after, tmp_path / "weights.pt")
+    restore = Path(__file__).with_name("restore_checkpoint.py")
+    address = ray.get_runtime_context().gcs_address
+    subprocess.run([sys.executable, restore, tmp_path, address], check=True)

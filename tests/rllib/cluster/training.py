@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from contextlib import contextmanager
+from functools import partialmethod
 
 import pytest
 import ray
@@ -22,6 +23,7 @@ from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from ray.train.torch.config import TorchConfig
 
 WARNINGS_OF_RAY = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
@@ -38,22 +40,28 @@ ONLINE = {
     SACConfig: {"num_steps_sampled_before_learning_starts": 32},
     TQCConfig: {"num_steps_sampled_before_learning_starts": 32},
 }
+MAX_CALLS = 1000
 OFFLINE = {BCConfig: {}, MARWILConfig: {}, IQLConfig: {}, CQLConfig: {"lr": None}}
 
 
 @contextmanager
-def ray_cluster():
+def ray_cluster(address=None):
+    """Starts a cluster, or connects to the one at an address."""
+
     def end_process_if_a_thread_fails():
         # IMPALA would wait forever for the thread that trains.
         print_error = threading.excepthook
         threading.excepthook = lambda error: (print_error(error), os._exit(1))
 
+    # A learner waits for the gradients of another that has failed, by default for 30 minutes.
+    TorchConfig.__init__ = partialmethod(TorchConfig.__init__, timeout_s=60)
     # Ray's workers are separate processes. They find `modules` where this process does.
     runtime_env = {
         "env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)},
         "worker_process_setup_hook": end_process_if_a_thread_fails,
     }
-    ray.init(num_cpus=4, include_dashboard=False, runtime_env=runtime_env)
+    resources = {} if address else {"num_cpus": 4, "include_dashboard": False}
+    ray.init(address, runtime_env=runtime_env, **resources)
     try:
         yield
     finally:
@@ -94,17 +102,21 @@ def tiny_config(config_class, auxiliary_modules, policies=(DEFAULT_MODULE_ID,), 
 def train_until_logged(algorithm, module_id, name):
     """Trains until a module has logged a name, which takes several calls if IMPALA trains.
 
-    Returns everything that the module has logged.
+    Returns the results of the last call.
     """
-    while True:
-        learnt = algorithm.train().get("learners", {}).get(module_id, {})
-        if name in learnt:
-            return learnt
+    for _ in range(MAX_CALLS):
+        results = algorithm.train()
+        if name in results.get("learners", {}).get(module_id, {}):
+            return results
         on_learners(algorithm, lambda learner: None)  # fails if a learner has died
+    raise AssertionError(f"{module_id} has not logged {name}")
 
 
-def weights_on_learners(algorithm, *module_ids):
-    """Returns the weights of these modules, by name, on each of the learners."""
+def equal_weights(algorithm, *module_ids):
+    """Returns the weights of these modules, by name, once they are equal on all learners.
+
+    Asynchronous learners may still be training.
+    """
 
     def weights(learner):
         return {
@@ -113,18 +125,10 @@ def weights_on_learners(algorithm, *module_ids):
             for name, param in learner.module[module_id].unwrapped().named_parameters()
         }
 
-    return on_learners(algorithm, weights)
-
-
-def equal_weights(algorithm, *module_ids):
-    """Returns the weights of these modules once they are equal on two learners.
-
-    Asynchronous learners may still be training.
-    """
-    for _ in range(10_000):
-        weights, other = weights_on_learners(algorithm, *module_ids)
-        if all(torch.equal(weights[name], other[name]) for name in weights):
-            return weights
+    for _ in range(MAX_CALLS):
+        first, *others = on_learners(algorithm, weights)
+        if not any(changed(first, other) for other in others):
+            return first
     raise AssertionError("the learners have different weights")
 
 

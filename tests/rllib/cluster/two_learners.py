@@ -21,6 +21,7 @@ from rllib.learners import (
     SAC_FAMILY,
     Decoder,
     ExpectsGradients,
+    LearnsFromFirst,
     SharedEncoders,
     auxiliary_spec,
     built,
@@ -49,15 +50,9 @@ def differing(learner):
     return differing
 
 
-class LearnsFromFirst(AuxiliaryModules):
-    def data_for_module(self, module_id, batch):
-        return batch["p0"]
-
-
 def check_order_of_modules(config_class):
     """All modules have the same size, so gradients of different modules could be averaged."""
     config = config_class().learners(num_learners=2).debugging(seed=0)
-    config.multi_agent(policies={*POLICIES}, policy_mapping_fn=lambda *_, **__: "p0")
     specs = {"rnd": auxiliary_spec(), "other_rnd": auxiliary_spec()}
     learner = built(config, specs, LearnsFromFirst, POLICIES)
     train(learner, POLICIES)
@@ -68,11 +63,14 @@ def check_order_of_modules(config_class):
 def check_shared_encoder(config_class, path):
     spec = auxiliary_spec(Decoder, encoders=[(DEFAULT_MODULE_ID, path)])
     specs = {"decoder": spec, "other_decoder": spec}
+    specs["head_only"] = auxiliary_spec(Decoder, encoders=[], head_of="decoder")
     config = config_class().learners(num_learners=2).debugging(seed=0)
     learner = built(config, specs, ExpectsGradients, multi_rl_module_class=SharedEncoders)
-    train(learner)
-    assert learner.has_expected_gradients()
-    assert differing(learner) == set()
+    for policies_to_train in (None, []):
+        learner.config.multi_agent(policies_to_train=policies_to_train)
+        train(learner)
+        assert learner.has_expected_gradients()
+        assert differing(learner) == set()
 
 
 def check_absent_data(get_data):

@@ -17,11 +17,11 @@ ENVIRONMENT = os.environ | {
 }
 
 
-def run_in_two_processes(file, folder, *arguments):
+def run_in_two_processes(file, folder):
     """Runs a file, which must use `process_group`, twice. Both processes must succeed."""
     processes = [
         subprocess.Popen(
-            [sys.executable, file, str(folder), *arguments],
+            [sys.executable, file, folder],
             env=ENVIRONMENT | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(2)

@@ -1,12 +1,18 @@
-"""What the tests with torch share: a batch, and a policy and a curiosity module to train on it."""
+"""A policy and a curiosity module with a batch to train on, and every way to reduce a value."""
+
+from typing import get_args
 
 import torch
 from modules.icm import ICM
 from torch import nn
 
-from self_supervised_loss import Learner
+from self_supervised_loss import Learner, MetricsLogger
+from self_supervised_loss._metrics.settings import Reduce
 
 OBS_SIZE, NUM_ACTIONS = 4, 3
+SETTINGS = [{"reduce": reduce} for reduce in get_args(Reduce)] + [
+    {"reduce": reduce, "window": 2} for reduce in get_args(Reduce) if reduce != "ema"
+]
 
 
 class Policy(nn.Linear):
@@ -46,3 +52,11 @@ def compute_losses(learner, batch, **extras):
     """Computes the losses of the modules as they stand in the learner, wrapped or not."""
     fwd_out = {module_id: module(batch) for module_id, module in learner.module.items()}
     return learner.compute_losses(fwd_out=fwd_out, batch=dict.fromkeys(fwd_out, batch), **extras)
+
+
+def reduced_in_every_way(values):
+    metrics = MetricsLogger()
+    for value in values:
+        for setting in SETTINGS:
+            metrics.log_dict({"value": value, "bool": value > 2.0}, key=str(setting), **setting)
+    return metrics.reduce()

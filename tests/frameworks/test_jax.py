@@ -8,17 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen, nnx
+from frameworks.shared import OBS_SIZE, reduced_in_every_way
 
-from self_supervised_loss import Learner, MetricsLogger, SelfSupervisedLossAPI
-
-OBS_SIZE = 4
+from self_supervised_loss import Learner, SelfSupervisedLossAPI
 
 
 class PredictsNextObs(SelfSupervisedLossAPI[jax.Array]):
     """The loss of the three modules below, which predict the next observation."""
 
     def compute_self_supervised_loss(self, *, learner, module_id, batch, fwd_out, **kwargs):
-        loss = jnp.square(fwd_out["predicted_new_obs"] - batch["new_obs"]).mean()
+        loss = jnp.square(fwd_out - batch["new_obs"]).mean()
         learner.metrics.log_value((module_id, "loss"), loss)
         learner.metrics.log_dict(
             {"root": jnp.sqrt(loss), "large": loss > 1.0}, key=module_id, reduce="max"
@@ -27,46 +26,36 @@ class PredictsNextObs(SelfSupervisedLossAPI[jax.Array]):
 
 
 class NNXModel(nnx.Module, PredictsNextObs):
-    def __init__(self, rngs):
-        self.net = nnx.Linear(OBS_SIZE, OBS_SIZE, rngs=rngs)
+    def __init__(self):
+        self.net = nnx.Linear(OBS_SIZE, OBS_SIZE, rngs=nnx.Rngs(0))
 
     def __call__(self, obs):
-        return {"predicted_new_obs": self.net(obs)}
+        return self.net(obs)
 
 
 class LinenModel(linen.Module, PredictsNextObs):
     @linen.compact
     def __call__(self, obs):
-        return {"predicted_new_obs": linen.Dense(OBS_SIZE)(obs)}
+        return linen.Dense(OBS_SIZE)(obs)
 
 
 class EquinoxModel(eqx.Module, PredictsNextObs):
     net: eqx.nn.Linear
 
-    def __init__(self, key):
-        self.net = eqx.nn.Linear(OBS_SIZE, OBS_SIZE, key=key)
-
     def __call__(self, obs):
-        return {"predicted_new_obs": obs @ self.net.weight.T + self.net.bias}
+        return obs @ self.net.weight.T + self.net.bias
 
 
-def nnx_case():
-    graph, params = nnx.split(NNXModel(nnx.Rngs(0)))
-    return params, lambda params: nnx.merge(graph, params)
-
-
-def linen_case():
-    model = LinenModel()
-    return model.init(jax.random.key(0), jnp.zeros(OBS_SIZE)), model.bind
-
-
-def equinox_case():
-    params, static = eqx.partition(EquinoxModel(jax.random.key(0)), eqx.is_array)
-    return params, lambda params: eqx.combine(params, static)
-
-
+GRAPH, NNX_PARAMS = nnx.split(NNXModel())
+LINEN_PARAMS = LinenModel().init(jax.random.key(0), jnp.zeros(OBS_SIZE))
+EQUINOX_MODEL = EquinoxModel(eqx.nn.Linear(OBS_SIZE, OBS_SIZE, key=jax.random.key(0)))
+EQUINOX_PARAMS, STATIC = eqx.partition(EQUINOX_MODEL, eqx.is_array)
 # The parameters of each module, and the function that binds the module to parameters
-CASES = {"nnx": nnx_case(), "linen": linen_case(), "equinox": equinox_case()}
+CASES = {
+    "nnx": (NNX_PARAMS, partial(nnx.merge, GRAPH)),
+    "linen": (LINEN_PARAMS, LinenModel().bind),
+    "equinox": (EQUINOX_PARAMS, partial(eqx.combine, STATIC)),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -76,11 +65,8 @@ def no_tracer_leaks():
 
 
 def make_batch(*shape):
-    obs_key, new_obs_key = jax.random.split(jax.random.key(1))
-    return {
-        "obs": jax.random.normal(obs_key, (*shape, OBS_SIZE)),
-        "new_obs": 2 * jax.random.normal(new_obs_key, (*shape, OBS_SIZE)),
-    }
+    obs, new_obs = jax.random.normal(jax.random.key(1), (2, *shape, OBS_SIZE))
+    return {"obs": obs, "new_obs": 2 * new_obs}
 
 
 def dispatched(module, batch):
@@ -131,25 +117,10 @@ def test_three_modules_train_in_one_step():
         jax.tree.map(assert_close, all_gradients[name], jax.tree.map(lambda g: 0.5 * g, alone))
 
 
-REDUCTIONS = ["mean", "min", "max", "sum", "item"]
-SETTINGS = [
-    *({"reduce": reduce} for reduce in REDUCTIONS),
-    *({"reduce": reduce, "window": 2} for reduce in REDUCTIONS),
-    {"reduce": "ema", "ema_coeff": 0.25},
-]
-
-
-def log(values):
-    metrics = MetricsLogger()
-    for value in values:
-        for setting in SETTINGS:
-            metrics.log_dict({"value": value, "bool": value > 2.0}, key=str(setting), **setting)
-    return metrics.reduce()
-
-
 @pytest.mark.parametrize(
     "transform", [jax.jit, lambda function: jax.vmap(function, in_axes=1)], ids=["jit", "vmap"]
 )
 def test_every_way_to_reduce_can_be_traced(transform):
     values = jnp.array([[1.0, 4.0], [4.0, 7.0], [2.0, 1.0], [3.0, 0.0]])
-    jax.tree.map(assert_close, transform(log)(values), log(values))
+    expected = reduced_in_every_way(values)
+    jax.tree.map(assert_close, transform(reduced_in_every_way)(values), expected)

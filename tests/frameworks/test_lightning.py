@@ -7,8 +7,6 @@ from frameworks.shared import PolicyLearner, compute_losses, make_modules, trans
 from lightning import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
-NUM_EPOCHS = 2
-
 
 class ImitationWithCuriosity(PolicyLearner, LightningModule):
     def __init__(self):
@@ -31,26 +29,19 @@ def test_a_trainer_takes_the_steps_of_a_loop_by_hand_and_gets_the_metrics(tmp_pa
     batches = DataLoader([transitions(8) for _ in range(4)], batch_size=None)
     before, by_hand = copy.deepcopy(learner.state_dict()), copy.deepcopy(learner)
     optimizer = by_hand.configure_optimizers()
-    for batch in [*batches] * NUM_EPOCHS:
+    for batch in [*batches] * 2:
         optimizer.zero_grad()
         by_hand.compute_loss(batch).backward()
         optimizer.step()
 
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=1,
-        max_epochs=NUM_EPOCHS,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
+    quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+    options = dict.fromkeys(quiet, False) | {"accelerator": "cpu", "devices": 1}
+    trainer = Trainer(max_epochs=2, default_root_dir=tmp_path, **options)
     trainer.fit(learner, batches)
 
     trained = learner.state_dict()
     torch.testing.assert_close(trained, by_hand.state_dict(), rtol=0, atol=0)
     assert not any(torch.equal(trained[name], before[name]) for name in before)
-    logged = {"policy/loss", "icm/forward_loss", "icm/inverse_loss"}
-    assert trainer.callback_metrics.keys() == logged
-    assert trainer.callback_metrics["icm/forward_loss"] > 0
+    logged = trainer.callback_metrics
+    assert logged.keys() == {"policy/loss", "icm/forward_loss", "icm/inverse_loss"}
+    assert logged["icm/forward_loss"] > 0

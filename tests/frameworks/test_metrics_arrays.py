@@ -2,7 +2,6 @@
 
 import gc
 import weakref
-from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,16 +9,17 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from frameworks.shared import SETTINGS
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from self_supervised_loss import MetricsLogger
-from self_supervised_loss._metrics.settings import Reduce
 
-SETTINGS = [{"reduce": reduce} for reduce in get_args(Reduce)] + [
-    {"reduce": reduce, "window": 3} for reduce in get_args(Reduce) if reduce != "ema"
-]
-LAST = [{"reduce": "item"}, {"reduce": "item", "window": 3}, {"window": 1}]
+LAST = [{"reduce": "item"}, {"reduce": "item", "window": 2}, {"window": 1}]
 each_setting = pytest.mark.parametrize("setting", SETTINGS, ids=str)
+each_setting_of_one_shape = pytest.mark.parametrize(
+    "setting", [setting for setting in SETTINGS if setting not in LAST], ids=str
+)
+each_window = pytest.mark.parametrize("window", [None, 500])
 
 
 def to_torch(array):
@@ -33,15 +33,19 @@ each_framework = pytest.mark.parametrize(
 )
 
 
+def logged(values, **settings):
+    """Returns a logger that has some values under one key, `"value"`."""
+    metrics = MetricsLogger()
+    for value in values:
+        metrics.log_value("value", value, **settings)
+    return metrics
+
+
 @each_setting
 @each_framework
 def test_arrays_are_reduced_element_by_element_and_nan_shows(to_array, setting):
     first = np.array([1.0, 8.0, np.nan, 1.0])
     second = np.array([3.0, 4.0, 1.0, np.nan])
-    metrics = MetricsLogger()
-    metrics.log_value("value", to_array(first), **setting)
-    metrics.log_value("value", to_array(second), **setting)
-
     expected = {
         "mean": (first + second) / 2,
         "min": np.minimum(first, second),
@@ -50,7 +54,7 @@ def test_arrays_are_reduced_element_by_element_and_nan_shows(to_array, setting):
         "ema": 0.99 * first + 0.01 * second,
         "item": second,
     }
-    reduced = np.asarray(metrics.reduce()["value"])
+    reduced = np.asarray(logged(map(to_array, (first, second)), **setting).peek("value"))
     np.testing.assert_allclose(reduced, expected[setting["reduce"]], rtol=1e-6)
 
 
@@ -71,23 +75,18 @@ def test_arrays_are_reduced_element_by_element_and_nan_shows(to_array, setting):
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-@pytest.mark.parametrize("window", [None, 500])
+@each_window
 def test_small_types_neither_overflow_nor_stop_growing(to_array, dtype, values, expected, window):
     if to_array is to_torch and dtype == ml_dtypes.int4:
         return  # torch has no such type
     for reduce, result in expected.items():
-        metrics = MetricsLogger()
-        for value in np.array(values, dtype=dtype):
-            metrics.log_value("value", to_array(value), reduce=reduce, window=window)
-        assert float(metrics.peek("value")) == result
+        arrays = map(to_array, np.array(values, dtype=dtype))
+        assert float(logged(arrays, reduce=reduce, window=window).peek("value")) == result
 
 
 def test_a_number_first_does_not_make_half_precision_stop_growing():
-    metrics = MetricsLogger()
-    metrics.log_value("value", 0.0, reduce="sum")
-    for _ in range(300):
-        metrics.log_value("value", torch.ones((), dtype=torch.bfloat16))
-    assert float(metrics.peek("value")) == 300
+    values = [0.0] + [torch.ones((), dtype=torch.bfloat16)] * 300
+    assert float(logged(values, reduce="sum").peek("value")) == 300
 
 
 @pytest.mark.parametrize("to_array", [np.array, to_torch], ids=["numpy", "torch"])
@@ -95,26 +94,22 @@ def test_a_number_first_does_not_make_half_precision_stop_growing():
     ("dtype", "value"),
     [(np.int32, 2**31 - 1), (np.int64, 2**40 + 1)],  # the largest, and one that float32 lacks
 )
-@pytest.mark.parametrize("window", [None, 5])
-@pytest.mark.parametrize("reduce", ["mean", "sum", "min", "max", "item"])
-def test_integers_are_reduced_exactly(reduce, window, dtype, value, to_array):
-    metrics = MetricsLogger()
-    for _ in range(3):
-        array = to_array(np.array(value, dtype=dtype))
-        metrics.log_value("steps", array, reduce=reduce, window=window)
-    reduced = metrics.peek("steps")
-    assert float(reduced) == (3 * value if reduce == "sum" else value)
-    assert (np.asarray(reduced).dtype.kind == "i") == (reduce != "mean")
+@each_window
+def test_integers_are_reduced_exactly(window, dtype, value, to_array):
+    arrays = [to_array(np.array(value, dtype=dtype))] * 3
+    for reduce in ("mean", "sum", "min", "max", "item"):
+        reduced = logged(arrays, reduce=reduce, window=window).peek("value")
+        assert float(reduced) == (3 * value if reduce == "sum" else value)
+        assert (np.asarray(reduced).dtype.kind == "i") == (reduce != "mean")
 
 
 @each_setting
 @each_framework
 @pytest.mark.parametrize("dtype", [np.float32, np.int64])
 def test_logged_values_and_results_may_be_changed_in_place(dtype, to_array, setting):
-    metrics = MetricsLogger()
-    logged = to_array(np.array([1, 2], dtype=dtype))
-    metrics.log_value("value", logged, **setting)
-    logged += 10
+    value = to_array(np.array([1, 2], dtype=dtype))
+    metrics = logged([value], **setting)
+    value += 10
     peeked = metrics.peek("value")
     assert peeked.tolist() == [1, 2]
     peeked += 10
@@ -128,126 +123,92 @@ def test_logged_values_and_results_may_be_changed_in_place(dtype, to_array, sett
 @pytest.mark.parametrize("setting", LAST, ids=str)
 @each_framework
 def test_the_last_value_may_have_any_shape(to_array, setting):
-    metrics = MetricsLogger()
-    for value in (np.ones(2), np.zeros((3, 1)), np.array([2, 1])):
-        metrics.log_value("value", to_array(value), **setting)
-    assert metrics.reduce()["value"].tolist() == [2, 1]
+    values = np.ones(2), np.zeros((3, 1)), np.array([2, 1])
+    assert logged(map(to_array, values), **setting).peek("value").tolist() == [2, 1]
 
 
-@pytest.mark.parametrize("setting", [s for s in SETTINGS if s not in LAST], ids=str)
+@each_setting_of_one_shape
 @pytest.mark.parametrize(
     ("first", "then"), [((2,), (3,)), ((4, 1), (4,)), ((2,), ()), ((), (2,))], ids=str
 )
 @each_framework
 def test_a_value_of_another_shape_is_refused(to_array, first, then, setting):
-    metrics = MetricsLogger()
-    metrics.log_value(("icm", "error"), to_array(np.ones(first)), **setting)
+    metrics = logged([to_array(np.ones(first))], **setting)
     with pytest.raises(ValueError) as raised:
-        metrics.log_value(("icm", "error"), to_array(np.ones(then)), **setting)
-    assert str(raised.value) == (
-        f"cannot log ('icm', 'error'): expected shape {first} as before, got {then}"
-    )
-    assert metrics.reduce()["icm"]["error"].tolist() == np.ones(first).tolist()
+        metrics.log_value("value", to_array(np.ones(then)))
+    assert str(raised.value) == f"cannot log 'value': expected shape {first} as before, got {then}"
+    assert metrics.peek("value").tolist() == np.ones(first).tolist()
 
 
-@each_framework
-@pytest.mark.parametrize("turn", [1, -1], ids=["the number first", "the array first"])
-@pytest.mark.parametrize(
-    ("reduce", "expected"), [("mean", 1.5), ("sum", 3.0), ("min", 1.0), ("max", 2.0)]
-)
-@pytest.mark.parametrize("window", [None, 2])
-def test_a_number_fits_an_array_without_dimensions(window, reduce, expected, turn, to_array):
-    metrics = MetricsLogger()
-    for value in [2.0, to_array(np.array(1.0))][::turn]:
-        metrics.log_value("value", value, reduce=reduce, window=window)
-    assert float(metrics.peek("value")) == expected
-
-
-def test_settings_may_be_numbers_of_numpy():
-    metrics = MetricsLogger()
-    for value in (1.0, 2.0, 3.0):
-        metrics.log_value("window", value, window=np.int64(2))
-        metrics.log_value("ema", torch.tensor(value), reduce="ema", ema_coeff=np.float32(0.5))
-    assert metrics.reduce() == {"window": 2.5, "ema": 2.25}
-
-
-@pytest.mark.parametrize(
-    ("to_array", "number"), [(np.array, 10**5), (to_torch, 10**5), (jnp.array, 2 * 10**4)]
-)
-def test_a_long_mean_does_not_drift(to_array, number):
-    metrics = MetricsLogger()
-    value = to_array(np.array(0.1, dtype=np.float32))
-    for _ in range(number):
-        metrics.log_value("value", value)
-    assert float(metrics.peek("value")) == pytest.approx(0.1, rel=1e-6)
-
-
-@each_framework
-@pytest.mark.parametrize("reduce", ["mean", "sum", "ema", "max"])
-def test_complex_values_are_refused(to_array, reduce):
-    metrics = MetricsLogger()
-    value = to_array(np.array(1j, dtype=np.complex64))
-    with pytest.raises(TypeError, match="expected real numbers, got"):
-        metrics.log_value("value", value, reduce=reduce)
-    metrics.log_value("value", to_array(np.array(1.0)), reduce=reduce)
-    with pytest.raises(TypeError, match="expected real numbers, got"):
-        metrics.log_value("value", value)
-    assert float(metrics.peek("value")) == 1.0
-
-
+@each_setting_of_one_shape
 @pytest.mark.parametrize(
     ("first", "then", "message"),
     [
-        (
-            torch.zeros(2),
-            torch.zeros(2, device="meta"),
-            "expected torch.Tensor on cpu as before, got torch.Tensor on meta",
-        ),
-        (torch.zeros(2), np.zeros(2), "expected torch.Tensor on cpu as before, got numpy.ndarray"),
+        (torch.zeros(2), torch.zeros(2, device="meta"), "cpu as before, got torch.Tensor on meta"),
+        (torch.zeros(2), np.zeros(2), "torch.Tensor on cpu as before, got numpy.ndarray"),
         (jnp.zeros(()), torch.zeros(()), "ArrayImpl as before, got torch.Tensor on cpu"),
     ],
     ids=["device", "framework", "jax"],
 )
-@pytest.mark.parametrize("setting", [s for s in SETTINGS if s not in LAST], ids=str)
 def test_values_from_two_places_are_refused(first, then, message, setting):
-    metrics = MetricsLogger()
-    metrics.log_value("value", first, **setting)
+    metrics = logged([first], **setting)
     with pytest.raises(ValueError, match=message):
         metrics.log_value("value", then)
-    assert metrics.reduce()["value"].tolist() == first.tolist()
+    assert metrics.peek("value").tolist() == first.tolist()
+
+
+@each_framework
+@pytest.mark.parametrize(
+    ("reduce", "expected"), [("mean", 1.5), ("sum", 3.0), ("min", 1.0), ("max", 2.0)]
+)
+@each_window
+def test_a_number_fits_an_array_without_dimensions(window, reduce, expected, to_array):
+    for values in ([2.0, to_array(np.array(1.0))], [to_array(np.array(2.0)), 1.0]):
+        assert float(logged(values, reduce=reduce, window=window).peek("value")) == expected
 
 
 @each_framework
 @pytest.mark.parametrize("setting", [s for s in SETTINGS if s["reduce"] != "ema"], ids=str)
-def test_after_a_reduce_values_may_have_another_shape_and_type(to_array, setting):
+def test_after_a_reduce_values_start_over_in_any_shape_and_type(to_array, setting):
     metrics = MetricsLogger()
-    for value in (to_array(np.ones(3)), to_array(np.array([[2]])), 3.0, torch.ones(1)):
+    arrays = np.zeros(3), np.array([-1.0, 1.0, 2.0]), np.array([[2]]), np.array([[3]])
+    for value in (*map(to_array, arrays), 3.0, torch.ones(1)):
         metrics.log_value("value", value, **setting)
         reduced = metrics.reduce()["value"]
         assert np.asarray(reduced).tolist() == np.asarray(value).tolist()
 
 
-# JAX
+def test_settings_may_be_numbers_of_numpy():
+    values = torch.tensor([1.0, 2.0, 3.0])
+    assert logged(values, window=np.int64(2)).peek("value") == 2.5
+    assert logged(values, reduce="ema", ema_coeff=np.float32(0.5)).peek("value") == 2.25
+
+
+@each_framework
+def test_a_long_mean_does_not_drift(to_array):
+    values = [to_array(np.array(0.1, dtype=np.float32))] * 20_000
+    assert float(logged(values).peek("value")) == pytest.approx(0.1, rel=1e-6)
+
+
+@each_framework
+@pytest.mark.parametrize("reduce", ["mean", "sum", "ema", "max"])
+def test_complex_values_are_refused(to_array, reduce):
+    value = to_array(np.array(1j, dtype=np.complex64))
+    with pytest.raises(TypeError, match="expected real numbers, got"):
+        logged([value], reduce=reduce)
+    metrics = logged([to_array(np.array(1.0))], reduce=reduce)
+    with pytest.raises(TypeError, match="expected real numbers, got"):
+        metrics.log_value("value", value)
+    assert float(metrics.peek("value")) == 1.0
 
 
 @each_setting
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.int32])
 def test_logging_works_in_the_strictest_modes_of_jax(dtype, setting):
-    metrics = MetricsLogger()
-    value = jnp.ones((), dtype)
-    with jax.transfer_guard("disallow"), jax.numpy_dtype_promotion("strict"):
-        for _ in range(4):
-            metrics.log_value("value", value, **setting)
-        reduced = metrics.reduce()["value"]
-    assert float(reduced) in (1.0, 3.0, 4.0)
-
-
-@each_setting
-def test_a_nan_is_logged_while_jax_looks_for_nan(setting):
-    metrics = MetricsLogger()
-    value = jnp.array(jnp.nan)
-    with jax.debug_nans(True):
-        metrics.log_value("value", value, **setting)
+    value, nan = jnp.ones((), dtype), jnp.array(jnp.nan)
+    with jax.transfer_guard("disallow"), jax.numpy_dtype_promotion("strict"), jax.debug_nans(True):
+        assert float(logged([value] * 4, **setting).reduce()["value"]) in (1.0, 2.0, 4.0)
+        logged([nan], **setting)
 
 
 # torch
@@ -269,11 +230,10 @@ class Kernels(TorchDispatchMode):
 @pytest.mark.parametrize("setting", [s for s in SETTINGS if s["reduce"] != "ema"], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int32])
 def test_a_later_value_takes_one_kernel(dtype, setting):
-    metrics = MetricsLogger()
     loss = torch.ones((), dtype=dtype)
-    metrics.log_value("loss", loss, **setting)
+    metrics = logged([loss], **setting)
     with Kernels() as kernels:
-        metrics.log_value("loss", loss, **setting)
+        metrics.log_value("value", loss)
     assert len(kernels.names) == 1, kernels.names
 
 
@@ -290,39 +250,32 @@ class NoDouble(torch.Tensor):
 
 @pytest.mark.parametrize("setting", [{}, {"window": 2}, {"reduce": "ema", "ema_coeff": 0.5}])
 def test_a_device_without_double_precision_uses_single(setting):
-    metrics = MetricsLogger()
-    for value in (True, False):
-        metrics.log_value("success", torch.tensor(value).as_subclass(NoDouble), **setting)
-    mean = metrics.peek("success")
+    values = [torch.tensor(value).as_subclass(NoDouble) for value in (True, False)]
+    mean = logged(values, **setting).peek("value")
     assert mean.dtype == torch.float32
     assert float(mean) == 0.5
 
 
-@each_setting
-def test_logging_a_loss_does_not_keep_its_graph(setting):
+def test_logging_a_loss_does_not_keep_its_graph():
     metrics = MetricsLogger()
     in_graphs = []
-    for _ in range(3):
+    for setting in SETTINGS * 3:
         hidden = torch.ones(3, requires_grad=True) * 2
         in_graphs.append(weakref.ref(hidden))
-        metrics.log_value("loss", hidden.square().sum(), **setting)  # the square keeps `hidden`
-    del hidden
+        loss = hidden.square().sum()  # the square keeps `hidden`
+        metrics.log_value(str(setting), loss, **setting)
+    del hidden, loss
     gc.collect()
 
-    assert [in_graph() for in_graph in in_graphs] == [None] * 3
-    assert not metrics.peek("loss").requires_grad
+    assert not any(in_graph() is not None for in_graph in in_graphs)
+    assert not any(value.requires_grad for value in metrics.reduce().values())
 
 
 @each_setting
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool])
 def test_logging_and_reducing_never_wait_for_the_device(dtype, setting):
-    metrics = MetricsLogger()
-    metrics.log_value("number first", 1.0, **setting)
-    for _ in range(4):
-        value = torch.zeros((), dtype=dtype, device="meta")
-        metrics.log_value("value", value, **setting)
-        metrics.log_value("number first", value, **setting)
-
     # Tensors on the meta device have no data: whatever asks for it fails.
-    assert metrics.peek("value").device.type == "meta"
-    assert {value.device.type for value in metrics.reduce().values()} == {"meta"}
+    values = [torch.zeros((), dtype=dtype, device="meta")] * 4
+    for metrics in (logged(values, **setting), logged([1.0, *values], **setting)):
+        assert metrics.peek("value").device.type == "meta"
+        assert metrics.reduce()["value"].device.type == "meta"

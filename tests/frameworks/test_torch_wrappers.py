@@ -1,6 +1,7 @@
 """A module is trained through the wrappers of torch and Fabric as if it stood alone."""
 
 import importlib
+from functools import partial
 
 import lightning_fabric
 import pytest
@@ -8,15 +9,17 @@ import torch
 from frameworks.shared import PolicyLearner, compute_losses, make_modules, transitions
 from lightning.fabric import Fabric
 from tensordict.nn import TensorDictModule
-from torch import distributed, nn
+from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy, fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from self_supervised_loss._wrappers import _ATTRIBUTES
+
+pytestmark = pytest.mark.usefixtures("process_group")
 
 
 class Unwrappable(nn.Module):
@@ -42,23 +45,8 @@ def compiled_in_place(module):
     return module
 
 
-def sharded(module):
-    return fully_shard(module, mesh=init_device_mesh("cpu", (1,)))
-
-
-def first_fsdp(module):
-    unsharded = ShardingStrategy.NO_SHARD  # there is but one process
-    return FullyShardedDataParallel(
-        module, sharding_strategy=unsharded, device_id=torch.device("cpu"), use_orig_params=True
-    )
-
-
-def fabric(module):
-    return Fabric(accelerator="cpu", devices=1).setup(module)
-
-
-def standalone_fabric(module):
-    return lightning_fabric.Fabric(accelerator="cpu", devices=1).setup(module)
+def fabric(module, fabric_class=Fabric):
+    return fabric_class(accelerator="cpu", devices=1).setup(module)
 
 
 WRAPPERS = {
@@ -66,12 +54,14 @@ WRAPPERS = {
     "module.compile": compiled_in_place,
     "DDP": DistributedDataParallel,
     "DataParallel": DataParallel,
-    "FullyShardedDataParallel": first_fsdp,
-    "fully_shard": sharded,
+    "FullyShardedDataParallel": partial(
+        FullyShardedDataParallel, device_id=torch.device("cpu"), use_orig_params=True
+    ),
+    "fully_shard": lambda module: fully_shard(module, mesh=init_device_mesh("cpu", (1,))),
     "AveragedModel": AveragedModel,
     "checkpoint_wrapper": checkpoint_wrapper,
     "Fabric": fabric,
-    "Fabric of lightning_fabric": standalone_fabric,
+    "Fabric of lightning_fabric": partial(fabric, fabric_class=lightning_fabric.Fabric),
     "user's wrapper": Unwrappable,
     "torch.compile around DDP": lambda module: compiled(DistributedDataParallel(module)),
     "Fabric around torch.compile": lambda module: fabric(compiled(module)),
@@ -81,22 +71,13 @@ WRAPPERS = {
 each_wrapper = pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS.keys())
 
 
-@pytest.fixture(scope="module", autouse=True)
-def process_group():
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    yield
-    distributed.destroy_process_group()
-
-
 @pytest.fixture(autouse=True)
 def fresh_compiler():
     yield
     torch._dynamo.reset()
 
 
-@pytest.fixture
-def batch():
-    return transitions(16)
+BATCH = transitions(16)
 
 
 def make_learner(wrap):
@@ -111,10 +92,10 @@ def gradients(module):
 
 
 @each_wrapper
-def test_a_wrapped_module_has_its_loss_and_gradients(wrap, batch):
+def test_a_wrapped_module_has_its_loss_and_gradients(wrap):
     wrapped, bare = make_learner(wrap), PolicyLearner(module=make_modules())
 
-    losses, expected = compute_losses(wrapped, batch), compute_losses(bare, batch)
+    losses, expected = compute_losses(wrapped, BATCH), compute_losses(bare, BATCH)
     for loss in (*losses.values(), *expected.values()):
         loss.backward()
 
@@ -127,11 +108,11 @@ def test_a_wrapped_module_has_its_loss_and_gradients(wrap, batch):
 
 
 @each_wrapper
-def test_learners_look_through_wrappers_inside_a_graph(wrap, batch):
+def test_learners_look_through_wrappers_inside_a_graph(wrap):
     learner = make_learner(wrap)
     with torch.no_grad():
-        fwd_out = {module_id: module(batch) for module_id, module in learner.module.items()}
-    arguments = {"fwd_out": fwd_out, "batch": dict.fromkeys(fwd_out, batch)}
+        fwd_out = {module_id: module(BATCH) for module_id, module in learner.module.items()}
+    arguments = {"fwd_out": fwd_out, "batch": dict.fromkeys(fwd_out, BATCH)}
     compiled_dispatch = torch.compile(learner.compute_losses, fullgraph=True, backend="eager")
 
     assert compiled_dispatch(**arguments) == learner.compute_losses(**arguments)
@@ -144,17 +125,13 @@ def test_the_table_of_wrappers_names_a_class(path):
 
 
 @pytest.mark.parametrize("wrap", [DistributedDataParallel, compiled, fabric])
-def test_a_wrapper_around_all_modules_is_refused(
-    wrap,
-):
+def test_a_wrapper_around_all_modules_is_refused(wrap):
     with pytest.raises(TypeError, match="Wrap each module instead of the ModuleDict"):
         PolicyLearner(module=wrap(make_modules()))
 
 
-def test_an_unknown_wrapper_triggers_a_warning(batch):
+def test_an_unknown_wrapper_triggers_a_warning():
     wrapper = TensorDictModule(make_modules()["icm"], in_keys=["obs"], out_keys=["logits"])
-    fwd_out = {"logits": torch.zeros(16, 3)}
+    inputs = {"fwd_out": {"m": {"logits": torch.zeros(16, 3)}}, "batch": {"m": BATCH}}
     with pytest.warns(UserWarning, match="TensorDictModule is an unknown wrapper"):
-        PolicyLearner(module={"m": wrapper}).compute_losses(
-            fwd_out={"m": fwd_out}, batch={"m": batch}
-        )
+        PolicyLearner(module={"m": wrapper}).compute_losses(**inputs)

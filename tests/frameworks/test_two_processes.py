@@ -2,9 +2,8 @@
 with all of it."""
 
 import sys
-from pathlib import Path
+from functools import partial
 
-import pytest
 import torch
 from accelerate import Accelerator
 from frameworks.shared import compute_losses, make_modules, transitions
@@ -15,12 +14,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from self_supervised_loss import Learner
 
-BATCH_SIZE = 32
-
 WRAPPERS = {
     "DistributedDataParallel": DistributedDataParallel,
-    "FullyShardedDataParallel": lambda module: FullyShardedDataParallel(
-        module, device_id=torch.device("cpu"), use_orig_params=True
+    "FullyShardedDataParallel": partial(
+        FullyShardedDataParallel, device_id=torch.device("cpu"), use_orig_params=True
     ),
     "Accelerate": lambda module: Accelerator(cpu=True).prepare(module),
 }
@@ -32,40 +29,37 @@ def make_icm():
 
 def make_batch():
     torch.manual_seed(1)
-    batch = transitions(BATCH_SIZE)
+    batch = transitions(32)
     return batch | {name: batch[name].double() for name in ("obs", "new_obs")}
 
 
 def loss_and_gradients(icm, batch):
-    learner = Learner(module={"icm": icm})
-    loss = compute_losses(learner, batch)["icm"]
+    loss = compute_losses(Learner(module={"icm": icm}), batch)["icm"]
     loss.backward()  # here a wrapper averages over the processes
     # This puts shards together, if there are any.
     with FullyShardedDataParallel.summon_full_params(icm, with_grads=True):
         return loss.detach(), [parameter.grad.clone() for parameter in icm.parameters()]
 
 
-def save_loss_and_gradients(wrapper, folder):
-    """Saves the loss and the gradients on this process's half of the batch."""
-    rank = distributed.get_rank()
-    batch = {column: rows.chunk(2)[rank] for column, rows in make_batch().items()}
-    torch.save(loss_and_gradients(WRAPPERS[wrapper](make_icm()), batch), folder / f"{rank}.pt")
+def test_two_processes_average_to_the_gradients_of_one(tmp_path):
+    run_in_two_processes(__file__, tmp_path)
 
-
-@pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_two_processes_average_to_the_gradients_of_one(wrapper, tmp_path):
-    run_in_two_processes(__file__, tmp_path, wrapper)
-
-    (first_loss, first_gradients), (second_loss, second_gradients) = (
-        torch.load(tmp_path / f"{rank}.pt") for rank in range(2)
-    )
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     loss, gradients = loss_and_gradients(make_icm(), make_batch())
-    torch.testing.assert_close(first_gradients, second_gradients, rtol=0, atol=0)
-    torch.testing.assert_close(first_gradients, gradients)
-    torch.testing.assert_close((first_loss + second_loss) / 2, loss)
-    assert not torch.equal(first_loss, second_loss)
+    for wrapper in WRAPPERS:
+        first_loss, first_gradients = first[wrapper]
+        second_loss, second_gradients = second[wrapper]
+        torch.testing.assert_close(first_gradients, second_gradients, rtol=0, atol=0)
+        torch.testing.assert_close(first_gradients, gradients)
+        torch.testing.assert_close((first_loss + second_loss) / 2, loss)
+        assert not torch.equal(first_loss, second_loss)
 
 
 if __name__ == "__main__":
     with process_group():
-        save_loss_and_gradients(wrapper=sys.argv[2], folder=Path(sys.argv[1]))
+        rank = distributed.get_rank()
+        half = {column: rows.chunk(2)[rank] for column, rows in make_batch().items()}
+        results = {
+            name: loss_and_gradients(wrap(make_icm()), half) for name, wrap in WRAPPERS.items()
+        }
+        torch.save(results, f"{sys.argv[1]}/{rank}.pt")

@@ -1,5 +1,5 @@
-"""Type checkers in their strictest modes refuse the lines of this folder that are marked `#
-refused`, and no others. They accept the Python blocks of the README files."""
+"""Type checkers in their strictest modes refuse the lines of `usage.py` that are marked as refused,
+and no others. They accept the Python blocks of the README files."""
 
 import json
 import os
@@ -12,12 +12,11 @@ from markdown_it import MarkdownIt
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-FILES = [str(HERE / name) for name in ("implementations.py", "learners.py")]
+USAGE = HERE / "usage.py"
 REFUSED = {
-    (Path(file).name, line)
-    for file in FILES
-    for line, text in enumerate(Path(file).read_text().splitlines(), start=1)
-    if text.endswith("# refused")
+    ("usage.py", number)
+    for number, line in enumerate(USAGE.read_text().splitlines(), start=1)
+    if line.endswith("# refused")
 }
 # Not the programs for RLlib, which leaves most of its API untyped.
 READMES = {"top.py": ROOT / "README.md", "examples.py": ROOT / "tests/examples/README.md"}
@@ -42,44 +41,45 @@ def readmes(tmp_path):
         blocks = [token.content for token in tokens if token.info == "python"]
         blocks = [block for block in blocks if "from ray." not in block]
         (tmp_path / name).write_text("\n".join(blocks))
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(PYRIGHT_FOR_READMES))
     return tmp_path
+
+
+def run(tool, *arguments):
+    command = [sys.executable, "-m", tool, *map(str, arguments)]
+    process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    print(process.stdout)  # for pytest to show when the test fails
+    assert process.returncode in (0, 1)  # whether or not it found errors, it ran
+    return process.stdout
 
 
 def test_mypy(readmes, monkeypatch):
     monkeypatch.setenv("MYPYPATH", str(ROOT / "tests"))
-    options = f"--config-file={HERE / 'mypy.ini'}", "--output=json"
-    reports = [
-        json.loads(line) for line in run("mypy", *options, *FILES, str(readmes)).splitlines()
-    ]
+    output = run("mypy", f"--config-file={HERE / 'mypy.ini'}", "--output=json", USAGE, readmes)
+    reports = [json.loads(line) for line in output.splitlines()]
     errors = [report for report in reports if report["severity"] == "error"]
     assert {(Path(error["file"]).name, error["line"]) for error in errors} == REFUSED
 
 
-@pytest.mark.parametrize("folder", ["here", "readmes"])
-def test_pyright(folder, readmes):
-    (readmes / "pyrightconfig.json").write_text(json.dumps(PYRIGHT_FOR_READMES))
-    project = HERE if folder == "here" else readmes
-    output = run(
-        "pyright", f"--project={project}", f"--pythonpath={sys.executable}", "--outputjson"
-    )
-    errors = [
-        (Path(report["file"]).name, report["range"]["start"]["line"] + 1)
-        for report in json.loads(output)["generalDiagnostics"]
-    ]
-    assert {*errors} == (REFUSED if folder == "here" else set())
+def test_pyright(readmes):
+    for project, refused in ((HERE, REFUSED), (readmes, set())):
+        options = f"--project={project}", f"--pythonpath={sys.executable}", "--outputjson"
+        errors = json.loads(run("pyright", *options))["generalDiagnostics"]
+        lines = {(Path(e["file"]).name, e["range"]["start"]["line"] + 1) for e in errors}
+        assert lines == refused
 
 
 def test_ty():
     options = "--error=all", f"--python={sys.executable}", "--output-format=gitlab"
-    places = [report["location"] for report in json.loads(run("ty", "check", *options, *FILES))]
-    errors = [(Path(place["path"]).name, place["positions"]["begin"]["line"]) for place in places]
-    assert {*errors} == REFUSED
+    places = [error["location"] for error in json.loads(run("ty", "check", *options, USAGE))]
+    lines = {(Path(place["path"]).name, place["positions"]["begin"]["line"]) for place in places}
+    assert lines == REFUSED
 
 
 def test_pyrefly():
     interpreter = f"--python-interpreter-path={sys.executable}"
     options = "--preset=strict", interpreter, "--output-format=json"
-    errors = json.loads(run("pyrefly", "check", *options, *FILES))["errors"]
+    errors = json.loads(run("pyrefly", "check", *options, USAGE))["errors"]
     assert {(Path(error["path"]).name, error["line"]) for error in errors} == REFUSED
 
 
@@ -87,18 +87,7 @@ def test_the_package_is_typed_completely(monkeypatch):
     # Here pyright ignores --pythonpath, and looks where the first Python on the PATH does.
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
-    output = run(
-        "pyright", "--verifytypes=self_supervised_loss", "--ignoreexternal", "--outputjson"
-    )
-    report = json.loads(output)["typeCompleteness"]
+    options = "--verifytypes=self_supervised_loss", "--ignoreexternal", "--outputjson"
+    report = json.loads(run("pyright", *options))["typeCompleteness"]
     assert report["packageRootDirectory"] == str(ROOT / "src/self_supervised_loss")
     assert report["completenessScore"] == 1
-
-
-def run(tool, *arguments):
-    process = subprocess.run(
-        [sys.executable, "-m", tool, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    print(process.stdout)  # for pytest to show when the test fails
-    assert process.returncode in (0, 1)  # whether or not it found errors, it ran
-    return process.stdout

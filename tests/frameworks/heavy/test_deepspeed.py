@@ -1,25 +1,16 @@
 """DeepSpeed's engine is looked through, and trains the module inside, on the CPU."""
 
-import pytest
 import torch
 from frameworks.shared import compute_losses, make_modules, transitions
-from torch import distributed
 
 from self_supervised_loss import Learner
 
 
-@pytest.fixture(autouse=True)
-def one_process(monkeypatch):
+def test_a_module_in_an_engine_gets_its_own_loss_and_is_trained(process_group, monkeypatch):
     for name, value in {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "1"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    yield
-    distributed.destroy_process_group()
-
-
-def test_a_module_in_an_engine_gets_its_own_loss_and_is_trained():
-    import deepspeed  # asks for the accelerator when it is imported
+    import deepspeed  # reads the variables when it is imported
 
     icm, batch = make_modules()["icm"], transitions(8)
     settings = {"train_batch_size": 8, "optimizer": {"type": "SGD", "params": {"lr": 0.1}}}

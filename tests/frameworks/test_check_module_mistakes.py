@@ -375,7 +375,21 @@ HINTS = {
         broadcasting(lambda column, row: (column - row).square().mean()),
         BROADCAST,
     ),
-    "loss of a column and a row": (broadcasting(F.smooth_l1_loss), BROADCAST),
+    "negative log-likelihood of a column": (
+        broadcasting(lambda column, row: F.gaussian_nll_loss(column, row, torch.ones(8, 1))),
+        BROADCAST,
+    ),
+    **{
+        loss.__name__: (broadcasting(loss), BROADCAST)
+        for loss in (
+            F.mse_loss,
+            F.l1_loss,
+            F.smooth_l1_loss,
+            F.huber_loss,
+            F.poisson_nll_loss,
+            F.kl_div,
+        )
+    },
 }
 
 

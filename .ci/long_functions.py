@@ -23,4 +23,4 @@ too_long = [
     for node in ast.walk(ast.parse(path.read_text()))
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and body_length(node) > LIMIT
 ]
-sys.exit("\n".join(too_long))
+sys.exit("\n".join(too_long) or 0)

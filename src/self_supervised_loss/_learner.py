@@ -188,17 +188,22 @@ def _warn_if_loss_is_ignored(module: Any) -> None:
 
 
 def _require_loss(loss: Any, module: Any, module_id: ModuleID) -> None:
-    name = f"module {module_id!r} ({class_name(module)})"
     if loss is None:
+        name = _name(module, module_id)
         raise TypeError(f"the loss of {name} is None. Return it from the loss method.")
     if isinstance(loss, CoroutineType):
         loss.close()  # otherwise Python also warns that nothing awaited it
+        name = _name(module, module_id)
         raise TypeError(f"the loss method of {name} is async. Define it without async.")
 
 
 def _add_note(error: Any, module: Any, module_id: ModuleID) -> None:
     with suppress(Exception):  # Python 3.10 has no notes, and the error matters more than its note
-        error.add_note(f"while computing the loss of module {module_id!r} ({class_name(module)})")
+        error.add_note(f"while computing the loss of {_name(module, module_id)}")
+
+
+def _name(module: Any, module_id: ModuleID) -> str:
+    return f"module {module_id!r} ({class_name(module)})"
 
 
 def _missing_message(mapping: Any, module_id: ModuleID, name: str) -> str:
@@ -219,11 +224,11 @@ def _not_a_mapping_message(module: Any) -> str:
 
 
 def _no_loss_message(module: Any, module_id: ModuleID, learner_name: str) -> str:
-    module_name = f"module {module_id!r} ({class_name(module)})"
+    name = _name(module, module_id)
     if has_loss_method(module):
-        return f"{module_name} does not implement the API. {remedy_message(module)}"
+        return f"{name} does not implement the API. {remedy_message(module)}"
     return (
-        f"{module_name} has no loss. Override {learner_name}.compute_loss_for_module, "
+        f"{name} has no loss. Override {learner_name}.compute_loss_for_module, "
         f"or leave {module_id!r} out of fwd_out. "
         f"If the module brings its own loss: {remedy_message(module)}"
     )

@@ -123,12 +123,13 @@ def test_reading_the_input_does_not_change_it(data, read):
     check(changing("batch", lambda batch: read(batch["data"])), batch={"data": data})
 
 
-def test_columns_by_module_id_get_the_advice_to_pass_columns():
-    module = module_with(lambda self, *, batch, **kwargs: batch["obs"])
-    assert violations_of(module, batch={"module": {"obs": 1.0}}) == [
-        "compute_self_supervised_loss raised KeyError: 'obs'\n"
-        "  Pass the columns of this module themselves, without its ID."
-    ]
+@pytest.mark.parametrize("name", ["batch", "fwd_out"])
+def test_data_by_module_id_get_the_advice_to_leave_out_ids(name):
+    module = module_with(lambda self, **arguments: arguments[name]["obs"])
+    message = "compute_self_supervised_loss raised KeyError: 'obs'"
+    advice = f"  'obs' is in {name}['rnd']. Pass columns and outputs without module IDs."
+    assert violations_of(module, **{name: {"rnd": {"obs": 1.0}}}) == [f"{message}\n{advice}"]
+    assert violations_of(module, **{name: {"image": {"left": 1.0}}}) == [message]
 
 
 # Shapes

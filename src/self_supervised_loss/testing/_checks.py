@@ -388,11 +388,20 @@ def _advice(trial: Trial) -> str:
         return "\n  If `config` is None here, pass config= to check_module."
     if "required keyword-only argument" in error:
         return "\n  Pass it to check_module, too."
-    columns = [trial.call.batch[name] for name in trial.call.batch.keys()]
-    if isinstance(trial.error, KeyError) and columns and all(map(is_mapping, columns)):
-        return "\n  Pass the columns of this module themselves, without its ID."
+    if isinstance(trial.error, KeyError):
+        return _advice_about_ids(trial, next(iter(trial.error.args), None))
     if "an_extra_argument" in error:
         return "\n  Some learners pass more arguments. Accept them, but do not pass them on."
+    return ""
+
+
+def _advice_about_ids(trial: Trial, missing: Any) -> str:
+    """Returns what to do if a missing column or output is one level deeper, as with module IDs."""
+    for name, data in {"batch": trial.call.batch, "fwd_out": trial.call.fwd_out}.items():
+        for key in data.keys():
+            if is_mapping(data[key]) and missing in data[key].keys():
+                place = f"{missing!r} is in {name}[{key!r}]"
+                return f"\n  {place}. Pass columns and outputs without module IDs."
     return ""
 
 

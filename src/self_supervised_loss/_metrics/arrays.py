@@ -58,7 +58,7 @@ def boxed(value: Any) -> Any:
 
 def unboxed(value: Any) -> Any:
     """Returns a value without the dimension that `boxed` adds."""
-    return value.squeeze(0) if is_torch_tensor(value) else value
+    return value[0] if is_torch_tensor(value) else value
 
 
 def unboxed_shape_of(value: Any) -> Any:
@@ -142,14 +142,19 @@ def larger(first: Any, second: Any) -> Any:
     return first if first != first else max(second, first)
 
 
-def one_for(value: Any) -> Any:
-    """Returns the number 1 to count a value with, as a boxed tensor if Dynamo is tracing.
+def as_rows(first: Any, second: Any) -> Any:
+    """Returns two boxed tensors of torch as the rows of one."""
+    return find_imported("torch", "cat")((first, second))
 
-    Dynamo treats a number as a constant, and would compile the graph again for each count.
-    """
-    if is_dynamo_tracing() and is_torch_tensor(value):
-        return value.new_ones((1,), dtype=find_imported("torch", "int64"))
-    return 1
+
+def has_two_rows(value: Any) -> bool:
+    """Returns whether a stored value has two rows."""
+    return is_torch_tensor(value) and bool(value.shape[0] == 2)
+
+
+def counts_in_row(value: Any) -> bool:
+    """Returns whether a stored value has a second row, or gets one because Dynamo is tracing."""
+    return has_two_rows(value) or (is_torch_tensor(value) and is_dynamo_tracing())
 
 
 def operand_for(value: Any, number: float) -> Any:

@@ -7,7 +7,6 @@ from self_supervised_loss._metrics.arrays import to_loggable
 from self_supervised_loss._metrics.records import (
     Key,
     Path,
-    Record,
     as_key,
     cleared,
     insert,
@@ -16,6 +15,7 @@ from self_supervised_loss._metrics.records import (
     records_below,
     to_path,
 )
+from self_supervised_loss._metrics.running import Record, new_record
 from self_supervised_loss._metrics.settings import Reduce, Settings
 
 
@@ -106,11 +106,10 @@ class MetricsLogger:
             if isinstance(record, Record):
                 if (reduce, window, ema_coeff) != (None, None, None):
                     record.settings.require_same(reduce, window, ema_coeff)
-                record.values.add(to_loggable(value))
+                record.add(to_loggable(value))
             else:
-                settings = Settings.create(reduce, window, ema_coeff)
-                record = Record(settings, settings.start())
-                record.values.add(to_loggable(value))
+                record = new_record(Settings.create(reduce, window, ema_coeff))
+                record.add(to_loggable(value))
                 insert(self._root, path, record)
         except Exception as error:
             kind = ValueError if isinstance(error, ValueError) else TypeError
@@ -184,7 +183,7 @@ class MetricsLogger:
             try:
                 results[path] = _reduced(path, record)
             except TypeError:
-                record.values.clear()
+                record.clear()
                 raise
         self._root = cleared(self._root)
         return nested(results) if sep is None else {sep.join(p): r for p, r in results.items()}
@@ -192,7 +191,7 @@ class MetricsLogger:
 
 def _reduced(path: Path, record: Record) -> Any:
     try:
-        return record.values.reduced()
+        return record.reduced()
     except Exception as error:
         raise TypeError(f"cannot reduce the values of {as_key(path)!r}: {error}") from error
 

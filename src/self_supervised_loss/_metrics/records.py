@@ -1,20 +1,13 @@
 """The records of a logger, one for each key, in dicts that are nested like the result."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
-from self_supervised_loss._metrics.running import Last, Running, Window
-from self_supervised_loss._metrics.settings import DEFAULT, Settings
+from self_supervised_loss._metrics.running import Record
+from self_supervised_loss._metrics.settings import DEFAULT
 
 Key: TypeAlias = str | tuple[str, ...]  # as a user writes it
 Path: TypeAlias = tuple[str, ...]  # the names that lead from the outermost dict to a key
-
-
-class Record(NamedTuple):
-    """A key of the logger."""
-
-    settings: Settings
-    values: Last | Running | Window
 
 
 def to_path(key: Key) -> Path:
@@ -48,7 +41,7 @@ def node_at(root: dict[str, Any], path: Path) -> Any:
 def records_below(node: Any) -> dict[Path, Record]:
     """Returns the records at and below a node that have values, by the path from the node."""
     if isinstance(node, Record):
-        return {} if node.values.is_empty else {(): node}
+        return {} if node.is_empty else {(): node}
     children = node.items() if isinstance(node, dict) else ()
     return {
         (name, *path): record
@@ -83,8 +76,8 @@ def cleared(node: dict[str, Any]) -> dict[str, Any]:
         if isinstance(child, dict):
             if inside := cleared(child):
                 kept[name] = inside
-        elif not child.values.is_empty or child.settings != DEFAULT:
-            child.values.clear()
+        elif not child.is_empty or child.settings != DEFAULT:
+            child.clear()
             kept[name] = child
     return kept
 

@@ -1,4 +1,4 @@
-"""The values of one key in reduced form: the last one, a running result, or a window."""
+"""The records of keys: the last value, a running result, or a window."""
 
 from abc import ABC, abstractmethod
 from collections import deque
@@ -6,16 +6,18 @@ from typing import Any
 
 from self_supervised_loss._frameworks import is_torch_tensor
 from self_supervised_loss._metrics.arrays import (
+    as_rows,
     boxed,
     converted_copy,
     copied,
+    counts_in_row,
     filled_like,
     floating,
     go_together,
+    has_two_rows,
     is_number,
     is_single,
     larger,
-    one_for,
     operand_for,
     promotes_freely,
     shape_of,
@@ -25,31 +27,62 @@ from self_supervised_loss._metrics.arrays import (
     widened,
     with_correction,
 )
+from self_supervised_loss._metrics.settings import Settings
 
 
-class Last:
+class Record(ABC):
+    """A key of the logger: its settings, and its values in reduced form."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Starts without a value."""
+        self.settings = settings
+
+    @property
+    @abstractmethod
+    def is_empty(self) -> bool:
+        """Whether there is no value."""
+
+    @abstractmethod
+    def add(self, value: Any) -> None:
+        """Adds a value. A value that is rejected changes nothing.
+
+        Raises:
+            ValueError: If the value does not fit the earlier ones.
+        """
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Forgets the values."""
+
+    @abstractmethod
+    def reduced(self) -> Any:
+        """Returns the result as a copy."""
+
+
+class Last(Record):
     """The last value, of any shape."""
 
-    is_empty = True
-
     _value: Any = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no value."""
+        return self._value is None
 
     def add(self, value: Any) -> None:
         """Replaces the value."""
         self._value = copied(value)
-        self.is_empty = False
 
     def clear(self) -> None:
         """Forgets the value."""
         self._value = None
-        self.is_empty = True
 
     def reduced(self) -> Any:
         """Returns a copy of the value."""
         return copied(self._value)
 
 
-class Running(ABC):
+class Running(Record):
     """A result that is updated with each value, element by element.
 
     It starts without a value, because Dynamo returns the arguments of a constructor from the graph.
@@ -73,11 +106,7 @@ class Running(ABC):
         return self._value is self._cleared
 
     def add(self, value: Any) -> None:
-        """Adds a value. A value that is rejected changes nothing.
-
-        Raises:
-            ValueError: If the value does not fit the earlier ones.
-        """
+        """Combines a value with the result. A value that is rejected changes nothing."""
         if self._fits(value):
             self._fold(value)
         elif self.is_empty:
@@ -166,29 +195,45 @@ class Sum(Running):
 
 
 class Mean(Sum):
-    """The mean of the values."""
+    """The mean of the values.
+
+    In a graph of torch, the box of the sum has a second row, which counts the values. Dynamo treats
+    a number as a constant, and would compile the graph again for each count.
+    """
 
     convert = staticmethod(floating)
 
-    _count: Any
+    _count: int  # 0 if a row counts
 
     def clear(self) -> None:
         """Forgets the values."""
         super().clear()
-        self._count = self._count * 0
+        self._count = 0
 
     def reduced(self) -> Any:
         """Returns the mean as a new value."""
+        if has_two_rows(self._value):
+            return self._value[0] / self._value[1]
         return unboxed(self._corrected() / operand_for(self._value, self._count))
 
     def _start(self, first: Any) -> None:
         super()._start(first)
-        self._count = one_for(first)
+        self._count = 1
+        if counts_in_row(self._value):
+            self._value = self._with_row(self._value)
 
     def _combine(self, running: Any, value: Any) -> Any:
-        total = super()._combine(running, value)
-        self._count = self._count + one_for(value)
-        return total
+        if counts_in_row(running):
+            rows = self._with_row(running)
+            return as_rows(rows[:1] + value, rows[1:] + 1)
+        self._count += 1
+        return super()._combine(running, value)
+
+    def _with_row(self, running: Any) -> Any:
+        if has_two_rows(running):
+            return running
+        count, self._count = self._count, 0
+        return as_rows(running, filled_like(running, count))
 
 
 class MovingAverage(Running):
@@ -196,8 +241,9 @@ class MovingAverage(Running):
 
     convert = staticmethod(floating)
 
-    def __init__(self, coeff: float) -> None:
+    def __init__(self, settings: Settings, coeff: float) -> None:
         """Starts without a value. Each value after the first has the weight `coeff`."""
+        super().__init__(settings)
         self._coeff = coeff
 
     def clear(self) -> None:
@@ -208,25 +254,22 @@ class MovingAverage(Running):
         return old * running + new * floating(value)
 
 
-class Window:
+class Window(Record):
     """The last values, which are reduced when the result is read."""
 
-    def __init__(self, kind: type[Running], size: int) -> None:
+    def __init__(self, settings: Settings, kind: type[Running], size: int) -> None:
         """Starts without a value, and keeps at most `size` of them."""
+        super().__init__(settings)
         self._kind, self._size = kind, size
         self._values: deque[Any] = deque()
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no value yet."""
+        """Whether there is no value."""
         return len(self._values) == 0
 
     def add(self, value: Any) -> None:
-        """Adds a value. A value that is rejected changes nothing.
-
-        Raises:
-            ValueError: If the value does not fit the earlier ones.
-        """
+        """Adds a value, and drops the oldest if there are too many."""
         if not self._fits(value):
             raise ValueError(_mismatch_message(self._values[-1], value))
         self._values.append(converted_copy(value, self._kind.convert))
@@ -239,7 +282,7 @@ class Window:
 
     def reduced(self) -> Any:
         """Returns the result as a copy."""
-        running = self._kind()
+        running = self._kind(self.settings)
         for value in self._values:
             running.add(value)
         return running.reduced()
@@ -249,6 +292,19 @@ class Window:
             return True
         newest = self._values[-1]
         return bool(shape_of(newest) == shape_of(value)) and go_together(newest, value)
+
+
+_KINDS: dict[str, type[Running]] = {"mean": Mean, "min": Minimum, "max": Maximum, "sum": Sum}
+
+
+def new_record(settings: Settings) -> Record:
+    """Returns a record without a value."""
+    if settings.reduce == "item" or settings.window == 1:
+        return Last(settings)
+    if settings.ema_coeff is not None:
+        return MovingAverage(settings, float(settings.ema_coeff))
+    kind = _KINDS[settings.reduce]
+    return kind(settings) if settings.window is None else Window(settings, kind, settings.window)
 
 
 def _mismatch_message(earlier: Any, value: Any) -> str:

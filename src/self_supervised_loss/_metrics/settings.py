@@ -2,21 +2,9 @@
 
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
-from self_supervised_loss._metrics.running import (
-    Last,
-    Maximum,
-    Mean,
-    Minimum,
-    MovingAverage,
-    Running,
-    Sum,
-    Window,
-)
-
 Reduce: TypeAlias = Literal["mean", "min", "max", "sum", "ema", "item"]
 
 REDUCTIONS = get_args(Reduce)
-_KINDS: dict[str, type[Running]] = {"mean": Mean, "min": Minimum, "max": Maximum, "sum": Sum}
 
 
 class Settings(NamedTuple):
@@ -53,15 +41,6 @@ class Settings(NamedTuple):
             or ema_coeff not in (None, self.ema_coeff)
         ):
             raise ValueError(_changed_message(self, Settings(reduce, window, ema_coeff)))
-
-    def start(self) -> Last | Running | Window:
-        """Returns the values of a new key, of which there are none yet."""
-        if self.reduce == "item" or self.window == 1:
-            return Last()
-        if self.ema_coeff is not None:
-            return MovingAverage(float(self.ema_coeff))
-        kind = _KINDS[self.reduce]
-        return kind() if self.window is None else Window(kind, self.window)
 
     def __str__(self) -> str:
         """Returns the settings as a call names them."""

@@ -10,6 +10,7 @@ from torch import nn
 from typing_extensions import assert_type, override
 
 from self_supervised_loss import Learner, MetricsLogger, ModuleID, SelfSupervisedLossAPI
+from self_supervised_loss.testing import check_module
 
 
 @dataclass
@@ -182,6 +183,7 @@ PolicyLearner(module=modules, config=0.2)  # refused
 
 assert_type(Learner(module=modules, config=Config()).config, Config)
 untyped_config = Learner[torch.Tensor](module=modules)
+untyped_config.compute_loss_for_module("policy", None, {}, {})  # refused
 assert_type(untyped_config.compute_losses(fwd_out={}, batch={}), dict[str, torch.Tensor])
 Learner(module=modules).compute_losses(fwd_out={}, batch={})
 
@@ -190,6 +192,9 @@ metrics.log_value("loss", 1.0, reduce="max", window=10)
 metrics.log_value(("policy", "loss"), torch.ones(2), reduce="ema", ema_coeff=0.1)
 metrics.log_value(1, 0.5)  # refused
 metrics.log_value("loss", 0.5, reduce="median")  # refused
+metrics.log_value("loss", 0.5, "max")  # refused
+metrics.log_dict({"loss": 1.0}, "policy")  # refused
+check_module(WithAny(), {}, {})  # refused
 metrics.log_dict({"loss": 1.0, "nested": {"ratio": torch.ones(2)}}, key="policy")
 metrics.log_dict({"loss": 1.0}, key=("agents", "policy"))
 assert_type(metrics.peek(("policy", "loss")), Any)

@@ -14,11 +14,6 @@ def test_learners_look_through_wrappers():
     assert source_of(Wrapper(Wrapper(Plain()))) == "fallback"
 
 
-def test_a_wrapped_class_that_only_has_the_method_triggers_a_warning():
-    with pytest.warns(UserWarning, match="^DuckTyped.compute_self_supervised_loss is not called"):
-        assert source_of(Wrapper(DuckTyped())) == "fallback"
-
-
 class CuriousWrapper(Wrapper, Curious): ...
 
 

@@ -1,4 +1,4 @@
-"""Eager PyTorch: gradients, and a learner that is an `nn.Module` too."""
+"""Eager PyTorch: gradients, and the time of a dispatch."""
 
 import torch
 from frameworks.shared import Policy, PolicyLearner, compute_losses, make_modules, transitions
@@ -36,25 +36,3 @@ def test_an_instance_of_a_plain_module_is_not_asked_for_a_loss_method(monkeypatc
     monkeypatch.setattr(nn.Module, "__getattr__", get_attribute)
     learner = PolicyLearner(module={"policy": NewPolicy()})
     assert compute_losses(learner, transitions(8)).keys() == {"policy"}
-
-
-def test_dispatch_never_waits_for_the_device():
-    learner = PolicyLearner(module=make_modules().to("meta"))
-    batch = {column: tensor.to("meta") for column, tensor in transitions(16).items()}
-
-    for _ in range(2):
-        losses = compute_losses(learner, batch)
-        torch.autograd.backward([*losses.values()])
-    assert {loss.device.type for loss in losses.values()} == {"meta"}
-    assert learner.metrics.reduce()["icm"]["forward_loss"].device.type == "meta"
-
-
-class ModuleLearner(nn.Module, PolicyLearner):
-    call_super_init = True  # nn.Module initialises the learner
-
-
-def test_an_nn_module_that_is_a_learner_too_has_the_parameters():
-    modules = make_modules()
-    learner = ModuleLearner(module=modules)
-    assert [*learner.parameters()] == [*modules.parameters()]
-    assert compute_losses(learner, transitions(16)).keys() == {"policy", "icm"}

@@ -8,7 +8,6 @@ import pytest
 import torch
 from frameworks.shared import PolicyLearner, compute_losses, make_modules, transitions
 from lightning.fabric import Fabric
-from tensordict.nn import TensorDictModule
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
@@ -22,18 +21,11 @@ from self_supervised_loss._wrappers import _ATTRIBUTES
 pytestmark = pytest.mark.usefixtures("process_group")
 
 
-class Unwrappable(nn.Module):
+class Unwrappable(nn.Sequential):
     """A user's wrapper, with RLlib's method `unwrapped`."""
 
-    def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, batch):
-        return self.inner(batch)
-
     def unwrapped(self):
-        return self.inner
+        return self[0]
 
 
 def compiled(module):
@@ -128,10 +120,3 @@ def test_the_table_of_wrappers_names_a_class(path):
 def test_a_wrapper_around_all_modules_is_refused(wrap):
     with pytest.raises(TypeError, match="Wrap each module instead of the ModuleDict"):
         PolicyLearner(module=wrap(make_modules()))
-
-
-def test_an_unknown_wrapper_triggers_a_warning():
-    wrapper = TensorDictModule(make_modules()["icm"], in_keys=["obs"], out_keys=["logits"])
-    inputs = {"fwd_out": {"m": {"logits": torch.zeros(16, 3)}}, "batch": {"m": BATCH}}
-    with pytest.warns(UserWarning, match="TensorDictModule is an unknown wrapper"):
-        PolicyLearner(module={"m": wrapper}).compute_losses(**inputs)

@@ -131,24 +131,6 @@ def isinstance_narrows_a_base_class(module: nn.Module) -> None:
 # Learners
 
 
-class Trainer(Learner[torch.Tensor, Config], nn.Module):
-    """Is an nn.Module too, and so registers the parameters of its modules."""
-
-
-class Borrower:
-    """Has the dispatcher alone."""
-
-    compute_losses = Learner[torch.Tensor, Config].compute_losses
-
-    def __init__(self, module: dict[str, nn.Module], config: Config) -> None:
-        self.module, self.config, self.metrics = module, config, MetricsLogger()
-
-    def compute_loss_for_module(
-        self, *, fwd_out: dict[str, torch.Tensor], **kwargs: Any
-    ) -> torch.Tensor:
-        return fwd_out["ratio"].mean()
-
-
 class Printer:
     def log_value(self, key: str | tuple[str, ...], value: Any, *, window: int = 1) -> None:
         print(key, value, window)
@@ -168,10 +150,6 @@ losses = learner.compute_losses(fwd_out=inputs, batch=inputs, step=3)
 assert_type(losses, dict[str, torch.Tensor])
 learner.compute_losses(fwd_out=inputs)  # refused
 learner.compute_losses(inputs, inputs)  # refused
-
-borrower = Borrower(modules, Config())
-assert_type(borrower.compute_losses(fwd_out=inputs, batch=inputs), dict[str, torch.Tensor])
-Trainer(module=nn.ModuleDict(modules), config=Config()).parameters()
 
 PolicyLearner(module=nn.ModuleDict(modules))
 PolicyLearner(module=modules, metrics=RLlibMetricsLogger())

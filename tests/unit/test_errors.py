@@ -124,10 +124,7 @@ class Forgetful(Learner):
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (
-            Rnd(loss=None),
-            "the loss of module 'm' (Rnd) is None. Return it from the loss method.",
-        ),
+        (Rnd(loss=None), "the loss of module 'm' (Rnd) is None. Return it from the loss method."),
         (Plain(), "the loss of module 'm' (Plain) is None. Return it from the loss method."),
         (Async(), "the loss method of module 'm' (Async) is async. Define it without async."),
     ],

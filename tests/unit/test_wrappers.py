@@ -55,16 +55,12 @@ def test_an_unwrapped_method_that_never_ends_is_refused():
         def unwrapped(self):
             return Endless()
 
-    first, second = Wrapper(None), Wrapper(None)
-    first.wrapped, second.wrapped = second, first
-    for module in (first, Endless()):
-        name = type(module).__name__
-        with pytest.raises(RecursionError) as raised:
-            source_of(module)
-        assert str(raised.value) == (
-            f"{name}.unwrapped() never reaches the innermost module. "
-            "It must return the module inside, or self if there is none."
-        )
+    with pytest.raises(RecursionError) as raised:
+        source_of(Endless())
+    assert str(raised.value) == (
+        "Endless.unwrapped() never reaches the innermost module. "
+        "It must return the module inside, or self if there is none."
+    )
 
 
 # Unknown wrappers

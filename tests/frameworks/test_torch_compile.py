@@ -45,7 +45,7 @@ def test_dispatch_and_every_kind_of_logging_are_one_graph(reduces, most_graphs):
         losses = compute_losses(learner, batch, step=1)
         loss = losses["icm"]
         for setting in SETTINGS:
-            values = {"obs": batch["obs"], "half": loss.half(), "large": loss > 0.5}
+            values = {"vector": loss * batch["obs"], "half": loss.half(), "large": loss > 0.5}
             learner.metrics.log_dict(values, key=str(setting), **setting)
         return losses, learner.metrics.reduce() if reduces else {}
 

@@ -6,7 +6,7 @@ from functools import partial
 import lightning_fabric
 import pytest
 import torch
-from frameworks.shared import PolicyLearner, compute_losses, make_modules, transitions
+from frameworks.shared import Policy, PolicyLearner, compute_losses, make_modules, transitions
 from lightning.fabric import Fabric
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
@@ -120,3 +120,16 @@ def test_the_table_of_wrappers_names_a_class(path):
 def test_a_wrapper_around_all_modules_is_refused(wrap):
     with pytest.raises(TypeError, match="Wrap each module instead of the ModuleDict"):
         PolicyLearner(module=wrap(make_modules()))
+
+
+def test_an_instance_of_a_plain_module_is_not_asked_for_a_loss_method(monkeypatch):
+    class NewPolicy(Policy): ...  # about which abc knows nothing yet
+
+    def get_attribute(module, name):  # takes over a microsecond
+        assert name != "compute_self_supervised_loss"
+        return original(module, name)
+
+    original = nn.Module.__getattr__
+    monkeypatch.setattr(nn.Module, "__getattr__", get_attribute)
+    learner = PolicyLearner(module={"policy": NewPolicy()})
+    assert compute_losses(learner, BATCH).keys() == {"policy"}

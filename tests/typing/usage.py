@@ -123,22 +123,7 @@ def isinstance_narrows_a_union(module: SelfSupervisedLossAPI[torch.Tensor] | Pol
         assert_type(module, Policy)
 
 
-def isinstance_narrows_a_base_class(module: nn.Module) -> None:
-    if isinstance(module, SelfSupervisedLossAPI):
-        assert_type(loss_of(module), torch.Tensor)
-
-
 # Learners
-
-
-class Printer:
-    def log_value(self, key: str | tuple[str, ...], value: Any, *, window: int = 1) -> None:
-        print(key, value, window)
-
-    def log_dict(self, value_dict: dict[str, Any], *, key: str | None = None) -> None:
-        print(key, value_dict)
-
-    def flush(self) -> None: ...
 
 
 modules: dict[str, nn.Module] = {"policy": nn.Linear(2, 2), "value": nn.Linear(2, 1)}
@@ -152,8 +137,7 @@ learner.compute_losses(fwd_out=inputs)  # refused
 learner.compute_losses(inputs, inputs)  # refused
 
 PolicyLearner(module=nn.ModuleDict(modules))
-PolicyLearner(module=modules, metrics=RLlibMetricsLogger())
-PolicyLearner(module=modules, metrics=Printer()).metrics.flush()
+PolicyLearner(module=modules, metrics=RLlibMetricsLogger()).metrics.reset()
 PolicyLearner()  # refused
 PolicyLearner(module=nn.Linear(2, 2))  # refused
 PolicyLearner(modules)  # refused

@@ -70,25 +70,18 @@ class Forwarding:
         return getattr(self.wrapped, name)
 
 
-REMEDY = (
-    "Forwarding is an unknown wrapper. Give the learner the module inside, "
-    "or give Forwarding a method unwrapped() that returns that module."
-)
-
-
-def test_an_unknown_wrapper_around_a_loss_method_triggers_a_warning():
-    with pytest.warns(UserWarning) as warned:
-        assert source_of(Forwarding(Curious())) == "fallback"
-    assert [str(warning.message) for warning in warned] == [
-        f"Forwarding.compute_self_supervised_loss is not called. {REMEDY}"
-    ]
-    assert source_of(Forwarding(Plain())) == "fallback"  # no warning, since no loss is ignored
-
-
-def test_the_error_about_an_unknown_wrapper_says_to_unwrap_it():
-    with pytest.warns(UserWarning), pytest.raises(NotImplementedError) as raised:
+def test_an_unknown_wrapper_around_a_loss_method_should_be_unwrapped():
+    remedy = (
+        "Forwarding is an unknown wrapper. Give the learner the module inside, "
+        "or give Forwarding a method unwrapped() that returns that module."
+    )
+    with pytest.warns(UserWarning) as warned, pytest.raises(NotImplementedError) as raised:
         loss_of(Forwarding(Curious()), Learner)
-    assert str(raised.value) == f"module 'm' (Forwarding) does not implement the API. {REMEDY}"
+    assert [str(warning.message) for warning in warned] == [
+        f"Forwarding.compute_self_supervised_loss is not called. {remedy}"
+    ]
+    assert str(raised.value) == f"module 'm' (Forwarding) does not implement the API. {remedy}"
+    assert source_of(Forwarding(Plain())) == "fallback"  # no warning, since no loss is ignored
 
 
 @pytest.mark.parametrize("base", [Forwarding, Wrapper])

@@ -73,7 +73,7 @@ def test_a_loss_method_gets_the_learner_and_the_data_of_its_module():
     b = {"module_id": "b", "config": "config of b", "batch": {"obs": 4}, "fwd_out": {"x": 1}}
     extra = {"others_loss_per_module": [6]}
     assert list(losses) == ["b", "a"]
-    assert losses["a"] == (modules["a"], {"learner": learner, **a, **extra})
+    assert losses["a"] == (modules["a"], a | extra | {"learner": learner})
     assert losses["b"] == ("fallback", b | extra)
 
 

@@ -275,9 +275,10 @@ def test_a_separator_flattens_the_result_and_must_keep_keys_apart():
     metrics = MetricsLogger()
     metrics.log_value(("a", "b/c"), 1.0)
     metrics.log_value(("a/b", "c"), 2.0)
+    metrics.log_value("d", 3.0)
     with pytest.raises(ValueError, match=r"one with sep='/': \[\('a', 'b/c'\), \('a/b', 'c'\)\]"):
         metrics.reduce(sep="/")
-    assert metrics.reduce(sep=".") == {"a.b/c": 1.0, "a/b.c": 2.0}
+    assert metrics.reduce(sep=".") == {"a.b/c": 1.0, "a/b.c": 2.0, "d": 3.0}
 
 
 @pytest.mark.parametrize("key", ["loss", ("icm", "loss"), ("steps", "loss"), "cleared"])

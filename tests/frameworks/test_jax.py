@@ -22,7 +22,7 @@ class PredictsNextObs(SelfSupervisedLossAPI[jax.Array]):
         learner.metrics.log_dict(
             {"root": jnp.sqrt(loss), "large": loss > 1.0}, key=module_id, reduce="max"
         )
-        return loss * kwargs.get("scale", 1.0)
+        return loss
 
 
 class NNXModel(nnx.Module, PredictsNextObs):
@@ -94,33 +94,11 @@ def test_a_dispatch_adds_no_operation_to_those_of_the_module(params, bind):
     assert operations(dispatched) == operations(direct)
 
 
-assert_close = partial(np.testing.assert_allclose, rtol=1e-5)
-
-
-def test_three_modules_train_in_one_step():
-    batch = make_batch(8)
-
-    @jax.jit
-    @jax.grad
-    def gradients(all_params, scale):
-        modules = {name: bind(all_params[name]) for name, (_, bind) in CASES.items()}
-        fwd_out = {name: module(batch["obs"]) for name, module in modules.items()}
-        losses = Learner(module=modules).compute_losses(
-            fwd_out=fwd_out, batch=dict.fromkeys(modules, batch), scale=scale
-        )
-        return sum(losses.values(), start=jnp.zeros(()))
-
-    all_gradients = gradients({name: params for name, (params, _) in CASES.items()}, 0.5)
-
-    for name, (params, bind) in CASES.items():
-        alone = jax.grad(lambda params, bind=bind: direct(bind(params), batch)[0])(params)
-        jax.tree.map(assert_close, all_gradients[name], jax.tree.map(lambda g: 0.5 * g, alone))
-
-
 @pytest.mark.parametrize(
     "transform", [jax.jit, lambda function: jax.vmap(function, in_axes=1)], ids=["jit", "vmap"]
 )
 def test_every_way_to_reduce_can_be_traced(transform):
     values = jnp.array([[1.0, 4.0], [4.0, 7.0], [2.0, 1.0], [3.0, 0.0]])
     expected = reduced_in_every_way(values)
+    assert_close = partial(np.testing.assert_allclose, rtol=1e-5)
     jax.tree.map(assert_close, transform(reduced_in_every_way)(values), expected)

@@ -28,9 +28,8 @@ def to_torch(array):
     return torch.tensor(np.asarray(array))
 
 
-each_framework = pytest.mark.parametrize(
-    "to_array", [np.array, jnp.array, to_torch], ids=["numpy", "jax", "torch"]
-)
+FRAMEWORKS = {"numpy": np.array, "jax": jnp.array, "torch": to_torch}
+each_framework = pytest.mark.parametrize("to_array", FRAMEWORKS.values(), ids=FRAMEWORKS.keys())
 
 
 def logged(values, **settings):
@@ -129,31 +128,24 @@ def test_the_last_value_may_have_any_shape(to_array, setting):
 
 @each_setting_of_one_shape
 @pytest.mark.parametrize(
-    ("first", "then"), [((2,), (3,)), ((4, 1), (4,)), ((2,), ()), ((), (2,))], ids=str
-)
-@each_framework
-def test_a_value_of_another_shape_is_refused(to_array, first, then, setting):
-    metrics = logged([to_array(np.ones(first))], **setting)
-    with pytest.raises(ValueError) as raised:
-        metrics.log_value("value", to_array(np.ones(then)))
-    assert str(raised.value) == f"cannot log 'value': expected shape {first} as before, got {then}"
-    assert metrics.peek("value").tolist() == np.ones(first).tolist()
-
-
-@each_setting_of_one_shape
-@pytest.mark.parametrize(
     ("first", "then", "message"),
     [
+        *(
+            (make(np.ones(first)), make(np.ones(then)), f"shape {first} as before, got {then}")
+            for make in FRAMEWORKS.values()
+            for first, then in [((2,), (3,)), ((4, 1), (4,)), ((2,), ()), ((), (2,))]
+        ),
         (torch.zeros(2), torch.zeros(2, device="meta"), "cpu as before, got torch.Tensor on meta"),
         (torch.zeros(2), np.zeros(2), "torch.Tensor on cpu as before, got numpy.ndarray"),
         (jnp.zeros(()), torch.zeros(()), "ArrayImpl as before, got torch.Tensor on cpu"),
     ],
-    ids=["device", "framework", "jax"],
 )
-def test_values_from_two_places_are_refused(first, then, message, setting):
+def test_a_value_of_another_shape_or_from_another_place_is_refused(first, then, message, setting):
     metrics = logged([first], **setting)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError) as raised:
         metrics.log_value("value", then)
+    assert str(raised.value).startswith("cannot log 'value': expected ")
+    assert str(raised.value).endswith(message)
     assert metrics.peek("value").tolist() == first.tolist()
 
 

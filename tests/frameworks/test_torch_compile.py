@@ -6,9 +6,7 @@ A graph break raises an error there, and so does the ninth graph of a function.
 import random
 from functools import partial
 
-import addict
 import omegaconf
-import pydantic
 import pytest
 import torch
 from frameworks.shared import (
@@ -37,41 +35,19 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
-class LogsEverything(nn.Module, SelfSupervisedLossAPI[torch.Tensor]):
-    """Logs each kind of tensor with each setting of the logger."""
-
-    def __init__(self):
-        super().__init__()
-        self.net = nn.Linear(OBS_SIZE, 1)
-
-    def forward(self, batch):
-        return {"prediction": self.net(batch["obs"])}
-
-    def compute_self_supervised_loss(self, *, learner, module_id, fwd_out, **kwargs):
-        loss = fwd_out["prediction"].square().mean()
-        for setting in SETTINGS:
-            learner.metrics.log_value((module_id, str(setting)), fwd_out["prediction"], **setting)
-            learner.metrics.log_dict(
-                {"half": loss.half(), "large": loss > 0.5}, key=str(setting), **setting
-            )
-        return loss * kwargs.get("scale", 1.0)
-
-
-def make_learner():
-    modules = make_modules()
-    modules["logs_everything"] = LogsEverything()
-    return PolicyLearner(module=modules)
-
-
 @pytest.mark.parametrize(
     ("reduces", "most_graphs"), [(False, 3), (True, 2)], ids=["metrics kept", "metrics reduced"]
 )
 def test_dispatch_and_every_kind_of_logging_are_one_graph(reduces, most_graphs):
     def step(learner, batch):
-        losses = compute_losses(learner, batch, scale=0.5)
+        losses = compute_losses(learner, batch, step=1)
+        loss = losses["icm"]
+        for setting in SETTINGS:
+            values = {"vector": loss * batch["obs"], "half": loss.half(), "large": loss > 0.5}
+            learner.metrics.log_dict(values, key=str(setting), **setting)
         return losses, learner.metrics.reduce() if reduces else {}
 
-    learner, eager_learner = make_learner(), make_learner()
+    learner, eager_learner = (PolicyLearner(module=make_modules()) for _ in range(2))
     compiled = one_graph(step)
 
     for _ in range(20):
@@ -143,7 +119,7 @@ def compiled_separately(learner):
         (compiled_separately, {"a": 1, "b": 1, "c": 1}, 6),
     ],
 )
-def test_other_keys_in_the_logger_cause_no_new_graph(compiled, intervals, most_graphs):
+def test_neither_other_keys_nor_nan_cause_a_new_graph(compiled, intervals, most_graphs):
     """Logs other keys to the same logger at random, before and after the steps."""
     settings = [setting for setting in SETTINGS if "window" not in setting] + [{}]
     learner = Learner(module={name: LogsItsLoss(settings) for name in intervals})
@@ -155,19 +131,11 @@ def test_other_keys_in_the_logger_cause_no_new_graph(compiled, intervals, most_g
                 learner.metrics.log_value((when, f"key_{randomly.randrange(4)}"), step)
             if when == "before":
                 names = [name for name, interval in intervals.items() if step % interval == 0]
-                take_step(learner, torch.randn(4, OBS_SIZE), names)
+                obs = torch.randn(4, OBS_SIZE)
+                take_step(learner, obs * torch.nan if step % 11 == 10 else obs, names)
         if step % 7 == 6:
             learner.metrics.reduce()
     assert counters["stats"]["unique_graphs"] <= most_graphs
-
-
-def test_losses_that_turn_into_nan_cause_no_new_graph():
-    metrics = MetricsLogger()
-    compiled = one_graph(lambda a, b: metrics.log_dict({"a": a, "b": b}))
-    for a, b in [(1.0, 1.0)] * 3 + [(torch.nan, 1.0), (1.0, torch.nan)] * 3:
-        compiled(torch.tensor(a), torch.tensor(b))
-        metrics.reduce()
-    assert counters["stats"]["unique_graphs"] <= 2
 
 
 def test_numbers_are_logged_without_recompiling():
@@ -219,13 +187,8 @@ def test_one_key_can_be_logged_in_eager_mode_and_in_a_graph():
 # Errors
 
 
-class FailsAtFirst(Policy, SelfSupervisedLossAPI[torch.Tensor]):
-    calls = 0
-
+class Fails(Policy, SelfSupervisedLossAPI[torch.Tensor]):
     def compute_self_supervised_loss(self, *, fwd_out, config, **kwargs):
-        self.calls += 1
-        if self.calls > 1:
-            return fwd_out["logits"].sum()
         if config == "KeyError":
             return fwd_out["typo"]
         if config == "RuntimeError":
@@ -242,7 +205,7 @@ class FailsAtFirst(Policy, SelfSupervisedLossAPI[torch.Tensor]):
     ],
 )
 def test_the_error_of_a_loss_shows_in_a_graph(config, error, line):
-    learner = Learner(module={"m": FailsAtFirst()}, config=config)
+    learner = Learner(module={"m": Fails()}, config=config)
     with pytest.raises(Exception) as raised:
         one_graph(compute_losses)(learner, transitions(8))
     assert error in str(raised.value)
@@ -251,10 +214,10 @@ def test_the_error_of_a_loss_shows_in_a_graph(config, error, line):
 
 
 def test_without_fullgraph_an_error_is_the_one_of_eager_mode():
-    learner = Learner(module={"m": FailsAtFirst()}, config="KeyError")
+    learner = Learner(module={"m": Fails()}, config="KeyError")
     with pytest.raises(KeyError, match="typo") as raised:
         torch.compile(compute_losses, backend="eager")(learner, transitions(8))
-    assert raised.value.__notes__ == ["while computing the loss of module 'm' (FailsAtFirst)"]
+    assert raised.value.__notes__ == ["while computing the loss of module 'm' (Fails)"]
 
 
 class DuckTyped(Policy):
@@ -267,14 +230,8 @@ def test_a_graph_has_no_warning_about_an_ignored_loss():
     assert one_graph(compute_losses)(learner, transitions(8)).keys() == {"m"}
 
 
-class Validated(pydantic.BaseModel):
-    lr: float = 0.1
-
-
-@pytest.mark.parametrize(
-    "config", [omegaconf.OmegaConf.create({"lr": 0.1}), addict.Dict(lr=0.1), Validated()], ids=type
-)
-def test_a_graph_can_pass_on_a_configuration_of_any_library(config):
+def test_a_graph_can_pass_on_a_configuration_that_dynamo_cannot_read():
+    config = omegaconf.OmegaConf.create({"lr": 0.1})
     learner, batch = PolicyLearner(module=make_modules(), config=config), transitions(8)
     assert one_graph(compute_losses)(learner, batch) == compute_losses(learner, batch)
 
@@ -282,7 +239,7 @@ def test_a_graph_can_pass_on_a_configuration_of_any_library(config):
 # Other transformations, with the logger made inside
 
 
-VALUES = torch.tensor([1.0, 4.0, 2.0])
+VALUES = torch.tensor([[1.0, 2.0], [4.0, 4.0], [2.0, 1.0]])
 
 
 def test_values_are_reduced_in_tracing_as_in_eager_mode(monkeypatch):
@@ -292,17 +249,21 @@ def test_values_are_reduced_in_tracing_as_in_eager_mode(monkeypatch):
     torch.testing.assert_close(reduced_in_every_way(VALUES), expected)
 
 
-def test_vmap_reduces_each_column_separately():
-    values = torch.stack([VALUES, VALUES.flip(0)], dim=1)
-    reduced = torch.func.vmap(reduced_in_every_way, in_dims=1)(values)
-    torch.testing.assert_close(reduced, reduced_in_every_way(values))
+def exported(function, *, strict):
+    program = nn.Module()
+    program.forward = function
+    return torch.export.export(program, (torch.zeros(3, 2),), strict=strict).module()
 
 
-@pytest.mark.parametrize("strict", [False, True])
-def test_an_exported_program_reduces_what_it_logs(strict):
-    class Program(nn.Module):
-        def forward(self, values):
-            return reduced_in_every_way(values)
-
-    program = torch.export.export(Program(), (torch.zeros(3),), strict=strict).module()
-    torch.testing.assert_close(program(VALUES), reduced_in_every_way(VALUES))
+@pytest.mark.parametrize(
+    "transform",
+    [
+        partial(torch.func.vmap, in_dims=1),
+        partial(exported, strict=False),
+        partial(exported, strict=True),
+    ],
+    ids=["vmap", "export", "strict export"],
+)
+def test_a_transformed_function_reduces_what_it_logs(transform):
+    reduced = transform(reduced_in_every_way)(VALUES)
+    torch.testing.assert_close(reduced, reduced_in_every_way(VALUES))

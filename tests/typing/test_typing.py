@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from markdown_it import MarkdownIt
+from test_readme import EXAMPLES, PROJECT, README, blocks
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 USAGE = HERE / "usage.py"
 REFUSED = {
     ("usage.py", number)
@@ -19,10 +18,10 @@ REFUSED = {
     if line.endswith("# refused")
 }
 # Not the programs for RLlib, which leaves most of its API untyped.
-READMES = {"top.py": ROOT / "README.md", "examples.py": ROOT / "tests/examples/README.md"}
+READMES = {"top.py": README, "examples.py": EXAMPLES}
 PYRIGHT_FOR_READMES = {
     "typeCheckingMode": "strict",
-    "extraPaths": [str(ROOT / "tests"), str(ROOT / "src")],
+    "extraPaths": [str(PROJECT / "tests"), str(PROJECT / "src")],
     # A loop of the README binds names, and does run.
     "reportPossiblyUnboundVariable": False,
     # torch and JAX leave parameters and results without types.
@@ -37,24 +36,22 @@ PYRIGHT_FOR_READMES = {
 def readmes(tmp_path):
     """A folder with the blocks of each README as one program."""
     for name, readme in READMES.items():
-        tokens = MarkdownIt().parse(readme.read_text())
-        blocks = [token.content for token in tokens if token.info == "python"]
-        blocks = [block for block in blocks if "from ray." not in block]
-        (tmp_path / name).write_text("\n".join(blocks))
+        code = [block.content for block in blocks(readme, "python")]
+        (tmp_path / name).write_text("\n".join(part for part in code if "from ray." not in part))
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(PYRIGHT_FOR_READMES))
     return tmp_path
 
 
 def run(tool, *arguments):
     command = [sys.executable, "-m", tool, *map(str, arguments)]
-    process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     print(process.stdout)  # for pytest to show when the test fails
     assert process.returncode in (0, 1)  # whether or not it found errors, it ran
     return process.stdout
 
 
 def test_mypy(readmes, monkeypatch):
-    monkeypatch.setenv("MYPYPATH", str(ROOT / "tests"))
+    monkeypatch.setenv("MYPYPATH", str(PROJECT / "tests"))
     output = run("mypy", f"--config-file={HERE / 'mypy.ini'}", "--output=json", USAGE, readmes)
     reports = [json.loads(line) for line in output.splitlines()]
     errors = [report for report in reports if report["severity"] == "error"]
@@ -86,8 +83,8 @@ def test_pyrefly():
 def test_the_package_is_typed_completely(monkeypatch):
     # Here pyright ignores --pythonpath, and looks where the first Python on the PATH does.
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT / "src"))
     options = "--verifytypes=self_supervised_loss", "--ignoreexternal", "--outputjson"
     report = json.loads(run("pyright", *options))["typeCompleteness"]
-    assert report["packageRootDirectory"] == str(ROOT / "src/self_supervised_loss")
+    assert report["packageRootDirectory"] == str(PROJECT / "src/self_supervised_loss")
     assert report["completenessScore"] == 1

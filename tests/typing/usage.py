@@ -10,6 +10,7 @@ from torch import nn
 from typing_extensions import assert_type, override
 
 from self_supervised_loss import Learner, MetricsLogger, ModuleID, SelfSupervisedLossAPI
+from self_supervised_loss.testing import check_module
 
 
 @dataclass
@@ -105,57 +106,18 @@ class WrongReturnType(SelfSupervisedLossAPI[torch.Tensor]):
         return fwd_out
 
 
-def loss_of(module: SelfSupervisedLossAPI[torch.Tensor]) -> torch.Tensor:
-    return module.compute_self_supervised_loss(
-        learner=None, module_id="icm", config=None, batch={}, fwd_out={}
-    )
-
-
 @final
 class Policy: ...
 
 
 def isinstance_narrows_a_union(module: SelfSupervisedLossAPI[torch.Tensor] | Policy) -> None:
     if isinstance(module, SelfSupervisedLossAPI):
-        assert_type(loss_of(module), torch.Tensor)
+        assert_type(module, SelfSupervisedLossAPI[torch.Tensor])
     else:
         assert_type(module, Policy)
 
 
-def isinstance_narrows_a_base_class(module: nn.Module) -> None:
-    if isinstance(module, SelfSupervisedLossAPI):
-        assert_type(loss_of(module), torch.Tensor)
-
-
 # Learners
-
-
-class Trainer(Learner[torch.Tensor, Config], nn.Module):
-    """Is an nn.Module too, and so registers the parameters of its modules."""
-
-
-class Borrower:
-    """Has the dispatcher alone."""
-
-    compute_losses = Learner[torch.Tensor, Config].compute_losses
-
-    def __init__(self, module: dict[str, nn.Module], config: Config) -> None:
-        self.module, self.config, self.metrics = module, config, MetricsLogger()
-
-    def compute_loss_for_module(
-        self, *, fwd_out: dict[str, torch.Tensor], **kwargs: Any
-    ) -> torch.Tensor:
-        return fwd_out["ratio"].mean()
-
-
-class Printer:
-    def log_value(self, key: str | tuple[str, ...], value: Any, *, window: int = 1) -> None:
-        print(key, value, window)
-
-    def log_dict(self, value_dict: dict[str, Any], *, key: str | None = None) -> None:
-        print(key, value_dict)
-
-    def flush(self) -> None: ...
 
 
 modules: dict[str, nn.Module] = {"policy": nn.Linear(2, 2), "value": nn.Linear(2, 1)}
@@ -168,13 +130,8 @@ assert_type(losses, dict[str, torch.Tensor])
 learner.compute_losses(fwd_out=inputs)  # refused
 learner.compute_losses(inputs, inputs)  # refused
 
-borrower = Borrower(modules, Config())
-assert_type(borrower.compute_losses(fwd_out=inputs, batch=inputs), dict[str, torch.Tensor])
-Trainer(module=nn.ModuleDict(modules), config=Config()).parameters()
-
 PolicyLearner(module=nn.ModuleDict(modules))
-PolicyLearner(module=modules, metrics=RLlibMetricsLogger())
-PolicyLearner(module=modules, metrics=Printer()).metrics.flush()
+PolicyLearner(module=modules, metrics=RLlibMetricsLogger()).metrics.reset()
 PolicyLearner()  # refused
 PolicyLearner(module=nn.Linear(2, 2))  # refused
 PolicyLearner(modules)  # refused
@@ -182,6 +139,7 @@ PolicyLearner(module=modules, config=0.2)  # refused
 
 assert_type(Learner(module=modules, config=Config()).config, Config)
 untyped_config = Learner[torch.Tensor](module=modules)
+untyped_config.compute_loss_for_module("policy", None, {}, {})  # refused
 assert_type(untyped_config.compute_losses(fwd_out={}, batch={}), dict[str, torch.Tensor])
 Learner(module=modules).compute_losses(fwd_out={}, batch={})
 
@@ -190,6 +148,9 @@ metrics.log_value("loss", 1.0, reduce="max", window=10)
 metrics.log_value(("policy", "loss"), torch.ones(2), reduce="ema", ema_coeff=0.1)
 metrics.log_value(1, 0.5)  # refused
 metrics.log_value("loss", 0.5, reduce="median")  # refused
+metrics.log_value("loss", 0.5, "max")  # refused
+metrics.log_dict({"loss": 1.0}, "policy")  # refused
+check_module(WithAny(), {}, {})  # refused
 metrics.log_dict({"loss": 1.0, "nested": {"ratio": torch.ones(2)}}, key="policy")
 metrics.log_dict({"loss": 1.0}, key=("agents", "policy"))
 assert_type(metrics.peek(("policy", "loss")), Any)

@@ -14,7 +14,7 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.examples.rl_modules.classes.random_rlm import RandomRLModule
 from ray.rllib.offline.offline_evaluation_runner import OfflineEvaluationRunner
 from ray.train._internal.worker_group import create_executable_class
-from torch import distributed, nn
+from torch import nn
 
 from rllib.learners import (
     SAC_FAMILY,
@@ -43,12 +43,6 @@ def is_trained(learner, module_id="rnd", policies=(DEFAULT_MODULE_ID,)):
     changed = {not torch.equal(old, new) for old, new in zip(before, params, strict=True)}
     assert len(changed) == 1  # all parameters, or none
     return changed.pop()
-
-
-class KeepsBatch(AuxiliaryModules):
-    def compute_losses(self, *, fwd_out, batch):
-        self.batch = batch
-        return super().compute_losses(fwd_out=fwd_out, batch=batch)
 
 
 # The class
@@ -108,37 +102,28 @@ class CanAct(RNDRLModule):
 
 @every_algorithm
 @pytest.mark.parametrize("module_class", [RNDRLModule, CanAct])
-@pytest.mark.parametrize("is_listed", [False, True])
-def test_a_learner_only_module_is_trained(config_class, module_class, is_listed):
-    config = config_class()
-    if is_listed:
-        config.multi_agent(policies={DEFAULT_MODULE_ID, "rnd"})
-    assert is_trained(built(config, {"rnd": auxiliary_spec(module_class)}))
-
-
-@every_algorithm
-@pytest.mark.parametrize("module_class", [RNDRLModule, CanAct])
-def test_a_learner_only_module_is_trained_if_it_is_added_later(config_class, module_class):
-    learner = built(config_class(), {"rnd": auxiliary_spec()})
+def test_learner_only_modules_are_trained_before_and_after_one_is_added(config_class, module_class):
+    spec = auxiliary_spec(module_class)
+    config = config_class().multi_agent(policies={DEFAULT_MODULE_ID, "listed"})
+    learner = built(config, {"listed": spec, "rnd": spec})
+    assert is_trained(learner, "listed") and is_trained(learner, "rnd")
     specs = learner.add_module(module_id="added", module_spec=auxiliary_spec(module_class))
-    for module_id in ("rnd", "added"):
+    for module_id in ("listed", "rnd", "added"):
         assert is_trained(learner, module_id)
         assert specs[module_id].learner_only  # a checkpoint contains the specs
     assert not specs[DEFAULT_MODULE_ID].learner_only
 
 
-def test_a_module_without_a_loss_is_left_alone():
+def test_modules_without_a_loss_are_left_to_rllib():
     class Encoder(TorchRLModule):
         def setup(self):
             self.net = nn.Linear(3, 2)
 
-    assert not is_trained(built(PPOConfig(), {"encoder": auxiliary_spec(Encoder)}), "encoder")
-
-
-def test_a_policy_without_parameters_gets_no_optimizer():
+    random_policy = RLModuleSpec(module_class=RandomRLModule, **SPACES)
     config = PPOConfig().multi_agent(policies={DEFAULT_MODULE_ID, "random"})
-    learner = built(config, {"random": RLModuleSpec(module_class=RandomRLModule, **SPACES)})
+    learner = built(config, {"random": random_policy, "encoder": auxiliary_spec(Encoder)})
     assert is_trained(learner, DEFAULT_MODULE_ID)
+    assert not is_trained(learner, "encoder")
     assert learner.get_optimizers_for_module("random") == []
 
 
@@ -161,39 +146,35 @@ def test_a_frozen_module_is_computed_and_stays_as_it_was(config_class):
 
 
 class Scribbler(RNDRLModule):
-    """Keeps its batch, and writes into it."""
+    """Writes into its batch."""
 
     def _forward_train(self, batch, **kwargs):
         batch["obs"], batch["mine"] = torch.zeros_like(batch["obs"]), batch["new_obs"]
+        return super()._forward_train(batch, **kwargs)
+
+
+class KeepsBatch(MultiRLModule):
+    """Gets the data of all modules, as a joint forward pass does."""
+
+    def _forward_train(self, batch, **kwargs):
         self.batch = batch
         return super()._forward_train(batch, **kwargs)
 
 
-@every_algorithm
-def test_a_module_gets_a_copy_of_the_policys_dict(config_class):
-    learner = built(config_class(), {"rnd": auxiliary_spec(Scribbler)}, KeepsBatch, ["p0"])
+def test_a_module_gets_a_copy_of_the_policys_dict():
+    specs = {"rnd": auxiliary_spec(Scribbler)}
+    learner = built(PPOConfig(), specs, policies=["p0"], multi_rl_module_class=KeepsBatch)
     update(learner, ["p0"])
-    of_policy, of_module = learner.batch["p0"], learner.module["rnd"].batch
-    assert of_module["new_obs"] is of_policy["new_obs"]
+    of_policy, of_module = learner.module.batch["p0"], learner.module.batch["rnd"]
+    assert of_module["new_obs"] is of_module["mine"] is of_policy["new_obs"]
     assert of_policy["obs"].all() and "mine" not in of_policy
 
 
-class JointForward(MultiRLModule):
-    def _forward_train(self, batch, **kwargs):
-        self.seen = {*batch}
-        return super()._forward_train(batch, **kwargs)
-
-
-def test_a_multi_rl_module_gets_the_data_of_all_modules():
-    learner = built(PPOConfig(), {"rnd": auxiliary_spec()}, multi_rl_module_class=JointForward)
-    update(learner)
-    assert learner.module.seen == {DEFAULT_MODULE_ID, "rnd"}
-
-
 def test_data_in_the_batch_under_the_modules_id_come_first():
-    learner = built(PPOConfig(), {"rnd": auxiliary_spec(Scribbler)}, KeepsBatch)
+    learner = built(PPOConfig(), {"rnd": auxiliary_spec()}, multi_rl_module_class=KeepsBatch)
     update(learner, (DEFAULT_MODULE_ID, "rnd"))
-    assert learner.module["rnd"].batch["new_obs"] is learner.batch["rnd"]["new_obs"]
+    batch = learner.module.batch
+    assert batch["rnd"]["new_obs"] is not batch[DEFAULT_MODULE_ID]["new_obs"]
 
 
 def test_several_policies_require_a_choice():
@@ -300,13 +281,6 @@ def test_an_unusable_loss_is_rejected_before_the_backward_pass(
 # Several learners, whose modules are in DDP
 
 
-@pytest.fixture
-def process_group():
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    yield
-    distributed.destroy_process_group()
-
-
 class WithUnused(RNDRLModule):
     def setup(self):
         super().setup()
@@ -325,10 +299,10 @@ def test_only_several_learners_reject_a_parameter_without_a_gradient(config_clas
 
 
 @pytest.mark.usefixtures("process_group")
-@every_algorithm
-def test_several_learners_require_data_for_each_module(config_class):
-    config = config_class().learners(num_learners=2)
-    learner = built(config, {"rnd": auxiliary_spec()}, LearnsFromFirst, POLICIES)
+def test_several_learners_require_data_for_each_module():
+    learner = built(
+        PPOConfig().learners(num_learners=2), {"rnd": auxiliary_spec()}, LearnsFromFirst, POLICIES
+    )
     assert is_trained(learner, policies=POLICIES)
     with pytest.raises(ValueError, match=r"no data for 'rnd' on .* Return the data of"):
         update(learner, ["p1"])

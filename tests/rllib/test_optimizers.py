@@ -8,8 +8,6 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.rl_module.torch import TorchRLModule
-from torch import nn
 
 from rllib.learners import (
     SAC_FAMILY,
@@ -21,7 +19,6 @@ from rllib.learners import (
     built,
     update,
 )
-from self_supervised_loss import SelfSupervisedLossAPI
 from self_supervised_loss.rllib import AuxiliaryModules
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using a target size:UserWarning")  # RLlib's TQC
@@ -121,47 +118,33 @@ def test_the_learning_rate_is_lr_or_otherwise_critic_lr(config_class):
     assert learner.config.lr is None
 
 
-class TwoTerms(TorchRLModule, SelfSupervisedLossAPI):
-    def setup(self):
-        self.encoder, self.head = nn.Linear(3, 2), nn.Linear(2, 1)
-
-    def _forward_train(self, batch, **kwargs):
-        features = self.encoder(batch["obs"])
-        return {"encoder": features, "head": self.head(features.detach()) - 1}
-
-    def compute_self_supervised_loss(self, *, fwd_out, **kwargs):
-        return fwd_out["encoder"].square().mean() + fwd_out["head"].square().mean()
-
-
-class OneOptimizerPerNetwork(ExpectsGradients):
+class OfPoliciesOnly:
     def configure_optimizers_for_module(self, module_id, config=None):
         if module_id == DEFAULT_MODULE_ID:
             super().configure_optimizers_for_module(module_id=module_id, config=config)
-            return
-        for name in ("encoder", "head"):
-            params = [*getattr(self.module[module_id], name).parameters()]
+
+
+class OneOptimizerPerLayer(OfPoliciesOnly, ExpectsGradients):
+    def configure_optimizers(self):
+        super().configure_optimizers()
+        for layer in (0, 2, 4):
+            params = [*self.module["rnd"].predictor_net[layer].parameters()]
             self.register_optimizer(
-                module_id=module_id,
-                optimizer_name=name,
+                module_id="rnd",
+                optimizer_name=f"layer_{layer}",
                 optimizer=torch.optim.SGD(params),
                 params=params,
                 lr_or_lr_schedule=1.0,
             )
 
 
-def test_each_of_two_optimizers_gets_the_gradient_of_its_term():
-    learner = built(PPOConfig(), {"two": auxiliary_spec(TwoTerms)}, OneOptimizerPerNetwork)
-    before = [param.clone() for param in learner.module["two"].parameters()]
+def test_each_optimizer_of_a_module_takes_a_step_with_its_gradient():
+    learner = built(PPOConfig(), {"rnd": auxiliary_spec()}, OneOptimizerPerLayer)
+    before = [param.clone() for param in learner.module["rnd"].predictor_net.parameters()]
     update(learner)
-    after = [*learner.module["two"].parameters()]
+    after = [*learner.module["rnd"].predictor_net.parameters()]
     steps = zip(before, learner.expected, after, strict=True)
     assert all(torch.equal(old - gradient, new) for old, gradient, new in steps)
-
-
-class OfPoliciesOnly:
-    def configure_optimizers_for_module(self, module_id, config=None):
-        if module_id == DEFAULT_MODULE_ID:
-            super().configure_optimizers_for_module(module_id=module_id, config=config)
 
 
 @pytest.mark.parametrize("is_added", [False, True])

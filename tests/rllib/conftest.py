@@ -1,8 +1,12 @@
-"""Makes RLlib's connectors as fast under pytest as in a program."""
+"""Makes RLlib as fast under pytest as in a program."""
 
 import inspect
+import os
 import sys
 from types import SimpleNamespace
+
+# RLlib imports JAX if it is installed, in each of its processes.
+os.environ["RLLIB_TEST_NO_JAX_IMPORT"] = "1"
 
 from ray.rllib.connectors import connector_v2
 

@@ -32,7 +32,6 @@ from self_supervised_loss.rllib import AuxiliaryModules, AuxiliaryModulesOffline
 POLICIES = ("p0", "p1")
 
 every_algorithm = pytest.mark.parametrize("config_class", [PPOConfig, SACConfig])
-pytestmark = pytest.mark.filterwarnings("ignore:Using a target size:UserWarning")  # RLlib's TQC
 
 
 def is_trained(learner, module_id="rnd", policies=(DEFAULT_MODULE_ID,)):

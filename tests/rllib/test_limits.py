@@ -33,7 +33,6 @@ def test_without_the_mix_in_ppo_silently_trains_no_auxiliary_module():
 MISSING = {"SAC": "qf_encoder", "TQC": "qf_encoders", "IQL": "qf_encoder", "CQL": "qf_encoder"}
 
 
-@pytest.mark.filterwarnings("ignore:.*WARN:UserWarning")  # DreamerV3 makes environments
 @pytest.mark.parametrize(("name", "missing"), [*MISSING.items(), ("DreamerV3", "world_model")])
 def test_without_the_mix_in_some_learners_treat_each_module_as_a_policy(name, missing):
     config = getattr(import_module(f"ray.rllib.algorithms.{name.lower()}"), f"{name}Config")()
@@ -67,7 +66,6 @@ class Regularized(SelfSupervisedLossAPI[torch.Tensor]):
         return loss + self.term
 
 
-@pytest.mark.filterwarnings("ignore:Using a target size:UserWarning")  # in the loss of RLlib's TQC
 @pytest.mark.parametrize("config_class", [PPOConfig, *SAC_FAMILY])
 def test_the_sac_family_ignores_a_term_that_a_policy_adds_and_ppo_does_not(config_class):
     config = config_class()

@@ -21,8 +21,6 @@ from rllib.learners import (
 )
 from self_supervised_loss.rllib import AuxiliaryModules
 
-pytestmark = pytest.mark.filterwarnings("ignore:Using a target size:UserWarning")  # RLlib's TQC
-
 ENCODERS = [
     (PPOConfig, "encoder.encoder", "default_optimizer"),
     (SACConfig, "pi_encoder", "policy"),

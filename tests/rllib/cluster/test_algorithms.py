@@ -4,6 +4,7 @@ import math
 
 import gymnasium as gym
 import pytest
+import ray
 import torch
 from modules.rnd_rl_module import RNDRLModule
 from ray import tune
@@ -21,7 +22,6 @@ from ray.rllib.offline.offline_evaluation_runner import OfflineEvaluationRunner
 from rllib.cluster.training import (
     OFFLINE,
     ONLINE,
-    WARNINGS_OF_RAY,
     changed,
     equal_weights,
     running,
@@ -36,23 +36,18 @@ WITHOUT_NEXT_OBS = [PPOConfig, APPOConfig, IMPALAConfig]
 ON_TWO_LEARNERS = [PPOConfig, APPOConfig, IMPALAConfig, SACConfig, MARWILConfig]
 AUXILIARY = ("rnd", "other_rnd")
 
-pytestmark = [
-    *WARNINGS_OF_RAY,
-    pytest.mark.usefixtures("cluster"),
-    pytest.mark.filterwarnings("ignore:Using a target size:UserWarning"),  # RLlib's TQC
-]
-
 
 @pytest.fixture(scope="module")
 def recorded(cluster, tmp_path_factory):
-    """Whole episodes of untrained policies, recorded by RLlib with `msgpack-numpy`."""
-    directory = tmp_path_factory.mktemp("recorded")
-    for env in ("CartPole-v1", "Pendulum-v1"):
-        config = PPOConfig().environment(env).env_runners(num_env_runners=0)
-        config.env_runners(batch_mode="complete_episodes", rollout_fragment_length=400)
-        config.offline_data(output=str(directory / env), output_write_episodes=True)
-        with running(config.build_algo()) as algorithm:
-            algorithm.env_runner.sample()
+    """Whole episodes of an untrained policy, recorded by RLlib with `msgpack-numpy`."""
+    # The second version starts eight processes to read one file.
+    ray.data.DataContext.get_current().use_datasource_v2 = False
+    directory = str(tmp_path_factory.mktemp("recorded"))
+    config = PPOConfig().environment("Pendulum-v1").env_runners(num_env_runners=0)
+    config.env_runners(batch_mode="complete_episodes", rollout_fragment_length=400)
+    config.offline_data(output=directory, output_write_episodes=True)
+    with running(config.build_algo()) as algorithm:
+        algorithm.env_runner.sample()
     return directory
 
 
@@ -65,16 +60,15 @@ def compared_config(config_class, recorded):
         learner_class=type("ComparedLearner", (Compared, learner_class), {}),
         learner_connector=add_next_obs if config_class in WITHOUT_NEXT_OBS else None,
     )
-    env = "Pendulum-v1" if config_class in SAC_FAMILY else "CartPole-v1"
-    config.environment(env)
+    env = gym.make("Pendulum-v1" if config_class in {*SAC_FAMILY, *OFFLINE} else "CartPole-v1")
+    config.environment(env.spec.id)
     if config_class in OFFLINE:
-        spaces = gym.make(env)
-        config.environment(
-            observation_space=spaces.observation_space, action_space=spaces.action_space
-        )
+        config.environment(observation_space=env.observation_space, action_space=env.action_space)
         config.offline_data(
-            input_=[str(recorded / env)],
+            input_=[recorded],
             input_read_episodes=True,
+            materialize_data=False,
+            materialize_mapped_data=True,
             dataset_num_iters_per_learner=2,
             map_batches_kwargs={"concurrency": 1},
         )

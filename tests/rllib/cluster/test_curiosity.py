@@ -14,10 +14,8 @@ from ray.rllib.examples.learners.classes.intrinsic_curiosity_learners import (
     add_intrinsic_curiosity_connectors,
 )
 
-from rllib.cluster.training import WARNINGS_OF_RAY, running, tiny_config, train_until_logged
+from rllib.cluster.training import running, tiny_config, train_until_logged
 from self_supervised_loss.rllib import AuxiliaryModules
-
-pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
 
 COEFFICIENT = 10.0
 

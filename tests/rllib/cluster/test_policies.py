@@ -1,6 +1,5 @@
 """A policy with its own loss, several policies with an auxiliary module, a recurrent policy."""
 
-import pytest
 import torch
 from modules.actor_critic_rl_module import ActorCriticRLModule
 from modules.icm_rl_module import ICMRLModule
@@ -11,15 +10,12 @@ from ray.rllib.core.rl_module import RLModuleSpec
 from ray.rllib.examples.envs.classes.multi_agent import MultiAgentCartPole
 
 from rllib.cluster.training import (
-    WARNINGS_OF_RAY,
     changed,
     equal_weights,
     running,
     tiny_config,
 )
 from self_supervised_loss.rllib import AuxiliaryModules, add_next_obs
-
-pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
 
 
 def test_a_policy_with_its_own_loss_learns_under_ppo():

@@ -1,15 +1,11 @@
 """Data-parallel training with Ray actors instead of RLlib."""
 
-import pytest
 import ray
 import torch
 from modules.icm import ICM
 from ray.util import ActorPool
 
-from rllib.cluster.training import WARNINGS_OF_RAY
 from self_supervised_loss import Learner
-
-pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
 
 
 class GradientWorker(Learner[torch.Tensor]):

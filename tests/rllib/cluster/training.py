@@ -1,14 +1,7 @@
 """Configurations, training and weights for the tests that start Ray."""
 
-import gc
-import os
-import sys
-import threading
 from contextlib import contextmanager
-from functools import partialmethod
 
-import pytest
-import ray
 import torch
 from ray.rllib.algorithms.appo import APPOConfig
 from ray.rllib.algorithms.bc import BCConfig
@@ -23,15 +16,7 @@ from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
-from ray.train.torch.config import TorchConfig
 
-WARNINGS_OF_RAY = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
-    # Once another test has imported JAX, it warns whenever Ray starts a process.
-    pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning"),
-    # RLlib registers each environment class under one name.
-    pytest.mark.filterwarnings("ignore:.*Overriding environment:UserWarning"),
-]
 ONLINE = {
     PPOConfig: {"train_batch_size_per_learner": 64, "minibatch_size": 32, "num_epochs": 2},
     APPOConfig: {"train_batch_size_per_learner": 100, "circular_buffer_iterations_per_batch": 1},
@@ -42,31 +27,6 @@ ONLINE = {
 }
 MAX_CALLS = 1000
 OFFLINE = {BCConfig: {}, MARWILConfig: {}, IQLConfig: {}, CQLConfig: {"lr": None}}
-
-
-@contextmanager
-def ray_cluster(address=None):
-    """Starts a cluster, or connects to the one at an address."""
-
-    def end_process_if_a_thread_fails():
-        # IMPALA would wait forever for the thread that trains.
-        print_error = threading.excepthook
-        threading.excepthook = lambda error: (print_error(error), os._exit(1))
-
-    # A learner waits for the gradients of another that has failed, by default for 30 minutes.
-    TorchConfig.__init__ = partialmethod(TorchConfig.__init__, timeout_s=60)
-    # Ray's workers are separate processes. They find `modules` where this process does.
-    runtime_env = {
-        "env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)},
-        "worker_process_setup_hook": end_process_if_a_thread_fails,
-    }
-    resources = {} if address else {"num_cpus": 4, "include_dashboard": False}
-    ray.init(address, runtime_env=runtime_env, **resources)
-    try:
-        yield
-    finally:
-        gc.collect()  # closes the iterators of Ray Data, which ask Ray
-        ray.shutdown()
 
 
 @contextmanager

@@ -3,26 +3,22 @@
 import pytest
 import torch
 from processes import process_group, run_in_two_processes
-from ray.rllib.algorithms.cql import CQLConfig
-from ray.rllib.algorithms.ppo import PPOConfig
-from ray.rllib.algorithms.sac import SACConfig
-from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from torch import distributed
 
 from rllib.learners import (
+    POLICIES,
     SAC_FAMILY,
-    Decoder,
     ExpectsGradients,
     LearnsFromFirst,
     SharedEncoders,
     auxiliary_spec,
     built,
+    config_of,
+    decoder_spec,
     update,
 )
 from self_supervised_loss.rllib import AuxiliaryModules
-
-POLICIES = ("p0", "p1")
 
 
 def train(learner, policies=(DEFAULT_MODULE_ID,)):
@@ -43,22 +39,21 @@ def differing(learner):
     return differing
 
 
-def check_order_of_modules(config_class):
+def check_order_of_modules(algorithm):
     """All modules have the same size, so gradients of different modules could be averaged."""
-    config = config_class().learners(num_learners=2).debugging(seed=0)
+    config = config_of(algorithm).learners(num_learners=2).debugging(seed=0)
     specs = {"rnd": auxiliary_spec(), "other_rnd": auxiliary_spec()}
     learner = built(config, specs, LearnsFromFirst, POLICIES)
     train(learner, POLICIES)
     # RLlib's CQL reads the gradients of its policies before they have been averaged.
-    assert differing(learner) == ({*POLICIES} if config_class is CQLConfig else set())
+    assert differing(learner) == ({*POLICIES} if algorithm == "CQL" else set())
 
 
-def check_shared_encoder(config_class, path):
-    spec = auxiliary_spec(Decoder, encoders=[(DEFAULT_MODULE_ID, path)])
-    specs = {"decoder": spec, "other_decoder": spec}
-    specs["head_only"] = auxiliary_spec(Decoder, encoders=[], head_of="decoder")
-    config = config_class().learners(num_learners=2).debugging(seed=0)
-    learner = built(config, specs, ExpectsGradients, multi_rl_module_class=SharedEncoders)
+def check_shared_encoder(algorithm, path):
+    specs = {"decoder": decoder_spec(path), "other_decoder": decoder_spec(path)}
+    specs["head_only"] = decoder_spec(head_of="decoder")
+    config = config_of(algorithm).learners(num_learners=2).debugging(seed=0)
+    learner = built(config, specs, ExpectsGradients, multi_rl_module=SharedEncoders)
     for policies_to_train in (None, []):
         learner.config.multi_agent(policies_to_train=policies_to_train)
         train(learner)
@@ -73,7 +68,7 @@ def check_absent_data(get_data):
         def data_for_module(self, module_id, batch):
             return batch[DEFAULT_MODULE_ID] if distributed.get_rank() else get_data(batch)
 
-    config = PPOConfig().learners(num_learners=2)
+    config = config_of("PPO").learners(num_learners=2)
     learner = built(config, {"rnd": auxiliary_spec()}, HasDataOnSecond)
     with pytest.raises(ValueError, match="no data for 'rnd' on at least one learner"):
         update(learner)
@@ -85,13 +80,13 @@ def test_two_learners_with_different_hash_seeds_agree(tmp_path):
 
 if __name__ == "__main__":
     with process_group():
-        for config_class in SAC_FAMILY:
-            check_order_of_modules(config_class)
-        for config_class, path in (
-            (PPOConfig, "encoder.encoder"),
-            (SACConfig, "pi_encoder"),
-            (TQCConfig, "pi_encoder"),
+        for algorithm in SAC_FAMILY:
+            check_order_of_modules(algorithm)
+        for algorithm, path in (
+            ("PPO", "encoder.encoder"),
+            ("SAC", "pi_encoder"),
+            ("TQC", "pi_encoder"),
         ):
-            check_shared_encoder(config_class, path)
+            check_shared_encoder(algorithm, path)
         check_absent_data(lambda batch: batch.get("absent"))
         check_absent_data(lambda batch: batch["absent"])

@@ -8,14 +8,6 @@ import ray
 import torch
 from modules.rnd_rl_module import RNDRLModule
 from ray import tune
-from ray.rllib.algorithms.appo import APPOConfig
-from ray.rllib.algorithms.bc import BCConfig
-from ray.rllib.algorithms.cql import CQLConfig
-from ray.rllib.algorithms.impala import IMPALAConfig
-from ray.rllib.algorithms.iql import IQLConfig
-from ray.rllib.algorithms.marwil import MARWILConfig
-from ray.rllib.algorithms.ppo import PPOConfig
-from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.offline.offline_evaluation_runner import OfflineEvaluationRunner
 
@@ -28,12 +20,12 @@ from rllib.cluster.training import (
     tiny_config,
     train_until_logged,
 )
-from rllib.learners import SAC_FAMILY, ExpectsGradients
+from rllib.learners import SAC_FAMILY, ExpectsGradients, config_of
 from self_supervised_loss import Learner
 from self_supervised_loss.rllib import AuxiliaryModulesOffline, add_next_obs
 
-WITHOUT_NEXT_OBS = [PPOConfig, APPOConfig, IMPALAConfig]
-ON_TWO_LEARNERS = [PPOConfig, APPOConfig, IMPALAConfig, SACConfig, MARWILConfig]
+WITHOUT_NEXT_OBS = ["PPO", "APPO", "IMPALA"]
+ON_TWO_LEARNERS = ["PPO", "APPO", "IMPALA", "SAC", "MARWIL"]
 AUXILIARY = ("rnd", "other_rnd")
 
 
@@ -43,7 +35,7 @@ def recorded(cluster, tmp_path_factory):
     # The second version starts eight processes to read one file.
     ray.data.DataContext.get_current().use_datasource_v2 = False
     directory = str(tmp_path_factory.mktemp("recorded"))
-    config = PPOConfig().environment("Pendulum-v1").env_runners(num_env_runners=0)
+    config = config_of("PPO").environment("Pendulum-v1").env_runners(num_env_runners=0)
     config.env_runners(batch_mode="complete_episodes", rollout_fragment_length=400)
     config.offline_data(output=directory, output_write_episodes=True)
     with running(config.build_algo()) as algorithm:
@@ -51,18 +43,18 @@ def recorded(cluster, tmp_path_factory):
     return directory
 
 
-def compared_config(config_class, recorded):
+def compared_config(name, recorded):
     """Returns a configuration whose learner compares two auxiliary modules with our `Learner`."""
-    config = tiny_config(config_class, dict.fromkeys(AUXILIARY, RNDRLModule))
-    config.learners(num_learners=2 if config_class in ON_TWO_LEARNERS else 0)
+    config = tiny_config(name, dict.fromkeys(AUXILIARY, RNDRLModule))
+    config.learners(num_learners=2 if name in ON_TWO_LEARNERS else 0)
     learner_class = config.get_default_learner_class()
     config.learners(
         learner_class=type("ComparedLearner", (Compared, learner_class), {}),
-        learner_connector=add_next_obs if config_class in WITHOUT_NEXT_OBS else None,
+        learner_connector=add_next_obs if name in WITHOUT_NEXT_OBS else None,
     )
-    env = gym.make("Pendulum-v1" if config_class in {*SAC_FAMILY, *OFFLINE} else "CartPole-v1")
+    env = gym.make("Pendulum-v1" if name in {*SAC_FAMILY, *OFFLINE} else "CartPole-v1")
     config.environment(env.spec.id)
-    if config_class in OFFLINE:
+    if name in OFFLINE:
         config.environment(observation_space=env.observation_space, action_space=env.action_space)
         config.offline_data(
             input_=[recorded],
@@ -117,9 +109,9 @@ def trained(config):
     return results
 
 
-@pytest.mark.parametrize("config_class", [*ONLINE, MARWILConfig, IQLConfig, CQLConfig])
-def test_auxiliary_modules_learn_as_with_our_learner(config_class, recorded):
-    trained(compared_config(config_class, recorded))
+@pytest.mark.parametrize("name", [*ONLINE, "MARWIL", "IQL", "CQL"])
+def test_auxiliary_modules_learn_as_with_our_learner(name, recorded):
+    trained(compared_config(name, recorded))
 
 
 class ComparedRunner(AuxiliaryModulesOffline, OfflineEvaluationRunner):
@@ -132,7 +124,7 @@ class ComparedRunner(AuxiliaryModulesOffline, OfflineEvaluationRunner):
 
 
 def test_auxiliary_modules_learn_and_are_evaluated_with_bc(recorded):
-    config = compared_config(BCConfig, recorded).evaluation(
+    config = compared_config("BC", recorded).evaluation(
         offline_evaluation_interval=1,
         offline_eval_batch_size_per_runner=32,
         offline_eval_runner_class=ComparedRunner,
@@ -144,7 +136,7 @@ def test_auxiliary_modules_learn_and_are_evaluated_with_bc(recorded):
 
 
 def test_tune_trains_auxiliary_modules(recorded, tmp_path):
-    config = compared_config(PPOConfig, recorded).learners(num_learners=0)
+    config = compared_config("PPO", recorded).learners(num_learners=0)
     run_config = tune.RunConfig(
         stop={"training_iteration": 1}, storage_path=str(tmp_path), verbose=0
     )

@@ -3,7 +3,6 @@
 import torch
 from modules.actor_critic_rl_module import ActorCriticRLModule
 from modules.icm_rl_module import ICMRLModule
-from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import RLModuleSpec
@@ -20,7 +19,7 @@ from self_supervised_loss.rllib import AuxiliaryModules, add_next_obs
 
 def test_a_policy_with_its_own_loss_learns_under_ppo():
     config = (
-        tiny_config(PPOConfig, {})
+        tiny_config("PPO", {})
         .environment("CartPole-v1")
         .env_runners(num_envs_per_env_runner=8)
         .training(train_batch_size_per_learner=1024, num_epochs=1, lr=3e-3, gamma=0.98)
@@ -49,7 +48,7 @@ def test_a_module_added_later_learns_from_two_policies_on_two_learners():
     }
     icm = RLModuleSpec(module_class=ICMRLModule, learner_only=True, model_config={}, **spaces)
     config = (
-        tiny_config(PPOConfig, {}, policies=("p0", "p1"))
+        tiny_config("PPO", {}, policies=("p0", "p1"))
         .environment(MultiAgentCartPole, env_config={"num_agents": 2})
         .learners(num_learners=2, learner_class=LearnsFromBoth, learner_connector=add_next_obs)
         .multi_agent(
@@ -78,7 +77,7 @@ class SeesShapes(AuxiliaryModules, PPOTorchLearner):
 def test_a_recurrent_policy_gives_padded_sequences():
     recurrent = {"use_lstm": True, "lstm_cell_size": 16, "max_seq_len": 8}
     config = (
-        tiny_config(PPOConfig, {"icm": ICMRLModule}, **recurrent)
+        tiny_config("PPO", {"icm": ICMRLModule}, **recurrent)
         .environment("CartPole-v1")
         .learners(learner_class=SeesShapes, learner_connector=add_next_obs)
         .training(train_batch_size_per_learner=512, minibatch_size=256)

@@ -4,7 +4,6 @@ import sys
 
 import ray
 from ray.rllib.algorithms import Algorithm
-from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core.rl_module import RLModule
 
@@ -21,7 +20,7 @@ def test_modules_reach_a_remote_learner_and_a_process_that_restores_a_checkpoint
     class Derived(Autoencoder, SelfSupervisedLossAPI):
         """Sent to the learner by value, like a class of the main program."""
 
-    config = tiny_config(PPOConfig, {"derived": Derived, "registered": RegisteredHere})
+    config = tiny_config("PPO", {"derived": Derived, "registered": RegisteredHere})
     config.environment("CartPole-v1").learners(num_learners=1, learner_class=PPOLearner)
     with running(config.build_algo()) as algorithm:
         before = equal_weights(algorithm, "derived", "registered")

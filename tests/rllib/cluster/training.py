@@ -3,30 +3,22 @@
 from contextlib import contextmanager
 
 import torch
-from ray.rllib.algorithms.appo import APPOConfig
-from ray.rllib.algorithms.bc import BCConfig
-from ray.rllib.algorithms.cql import CQLConfig
-from ray.rllib.algorithms.dqn import DQNConfig
-from ray.rllib.algorithms.impala import IMPALAConfig
-from ray.rllib.algorithms.iql import IQLConfig
-from ray.rllib.algorithms.marwil import MARWILConfig
-from ray.rllib.algorithms.ppo import PPOConfig
-from ray.rllib.algorithms.sac import SACConfig
-from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
+from rllib.learners import config_of
+
 ONLINE = {
-    PPOConfig: {"train_batch_size_per_learner": 64, "minibatch_size": 32, "num_epochs": 2},
-    APPOConfig: {"train_batch_size_per_learner": 100, "circular_buffer_iterations_per_batch": 1},
-    IMPALAConfig: {"train_batch_size_per_learner": 100},
-    DQNConfig: {"num_steps_sampled_before_learning_starts": 32},
-    SACConfig: {"num_steps_sampled_before_learning_starts": 32},
-    TQCConfig: {"num_steps_sampled_before_learning_starts": 32},
+    "PPO": {"train_batch_size_per_learner": 64, "minibatch_size": 32, "num_epochs": 2},
+    "APPO": {"train_batch_size_per_learner": 100, "circular_buffer_iterations_per_batch": 1},
+    "IMPALA": {"train_batch_size_per_learner": 100},
+    "DQN": {"num_steps_sampled_before_learning_starts": 32},
+    "SAC": {"num_steps_sampled_before_learning_starts": 32},
+    "TQC": {"num_steps_sampled_before_learning_starts": 32},
 }
 MAX_CALLS = 1000
-OFFLINE = {BCConfig: {}, MARWILConfig: {}, IQLConfig: {}, CQLConfig: {"lr": None}}
+OFFLINE = {"BC": {}, "MARWIL": {}, "IQL": {}, "CQL": {"lr": None}}
 
 
 @contextmanager
@@ -37,7 +29,7 @@ def running(algorithm):
         algorithm.stop()
 
 
-def tiny_config(config_class, auxiliary_modules, policies=(DEFAULT_MODULE_ID,), **model_config):
+def tiny_config(name, auxiliary_modules, policies=(DEFAULT_MODULE_ID,), **model_config):
     """Returns a configuration of an algorithm with small policies and these modules, by ID."""
     policy = RLModuleSpec(model_config=DefaultModelConfig(fcnet_hiddens=[16], **model_config))
     auxiliary = {
@@ -45,9 +37,9 @@ def tiny_config(config_class, auxiliary_modules, policies=(DEFAULT_MODULE_ID,), 
         for module_id, module_class in auxiliary_modules.items()
     }
     specs = dict.fromkeys(policies, policy) | auxiliary
-    settings = {"train_batch_size_per_learner": 32} | {**ONLINE, **OFFLINE}[config_class]
+    settings = {"train_batch_size_per_learner": 32} | {**ONLINE, **OFFLINE}[name]
     return (
-        config_class()
+        config_of(name)
         .env_runners(num_env_runners=0)
         # IMPALA skips a learner with more requests in flight, and the others wait for its
         # gradients forever.

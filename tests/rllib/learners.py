@@ -108,24 +108,17 @@ class Decoder(TorchRLModule, SelfSupervisedLossAPI):
         return (fwd_out["reconstruction"] - batch["obs"]).square().mean()
 
 
-def decoder_spec(*paths, policy=DEFAULT_MODULE_ID, **model_config):
-    """Returns the spec of a decoder that gets the encoders at these paths in a policy."""
-    encoders = [(policy, path) for path in paths]
-    return auxiliary_spec(Decoder, encoders=encoders, **model_config)
-
-
 class SharedEncoders(MultiRLModule):
-    """Gives decoders the encoders of policies, and the head, that their specs name."""
+    """Gives decoders the encoders of the first policy, and the head, that their specs name."""
 
     def setup(self):
         super().setup()
+        policy = next(module for module in self.values() if not isinstance(module, Decoder))
         for module_id, decoder in self.items():
             if isinstance(decoder, Decoder):
-                decoder.head = self[decoder.model_config.get("head_of", module_id)].head
-                decoder.encoders = nn.ModuleList(
-                    self[policy].get_submodule(path)
-                    for policy, path in decoder.model_config["encoders"]
-                )
+                config = decoder.model_config
+                decoder.head = self[config.get("head_of", module_id)].head
+                decoder.encoders = nn.ModuleList(map(policy.get_submodule, config["encoders"]))
 
 
 class ExpectsGradients(AuxiliaryModules):

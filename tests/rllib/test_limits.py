@@ -13,7 +13,6 @@ from ray.rllib.utils.replay_buffers.episode_replay_buffer import EpisodeReplayBu
 
 from rllib.learners import (
     SAC_FAMILY,
-    SPACES,
     auxiliary_spec,
     built,
     config_of,
@@ -80,20 +79,13 @@ def test_the_sac_family_ignores_a_term_that_a_policy_adds_and_ppo_does_not(algor
 
 
 def test_with_three_steps_the_next_observation_is_three_steps_ahead():
+    times = [np.full(3, time, np.float32) for time in range(21)]
     episode = SingleAgentEpisode(
-        observations=[np.full(3, time, np.float32) for time in range(21)],
-        actions=[np.full(1, time, np.float32) for time in range(20)],
-        rewards=[0.0] * 20,
-        len_lookback_buffer=0,
-        **SPACES,
+        observations=times, actions=times[:20], rewards=[0.0] * 20, len_lookback_buffer=0
     )
-    buffer = EpisodeReplayBuffer(capacity=20, batch_size_B=8)
+    buffer = EpisodeReplayBuffer(capacity=20)
     buffer.add(episode)
-    sampled = buffer.sample(num_items=8, n_step=3, sample_episodes=True, to_numpy=True)
-
-    learner = built(config_of("SAC"), {})
-    batches = learner._learner_connector(rl_module=learner.module, episodes=sampled, shared_data={})
-    batch = batches[DEFAULT_MODULE_ID]
-
-    assert (batch["actions"][:, 0] == batch["obs"][:, 0]).all()
-    assert (batch["new_obs"] == (batch["obs"] + 3).clip(max=20)).all()  # the episode ends at 20
+    for sampled in buffer.sample(num_items=8, n_step=3, sample_episodes=True):
+        obs, new_obs = sampled.get_observations()
+        assert (sampled.get_actions()[0] == obs).all()
+        assert (new_obs == (obs + 3).clip(max=20)).all()  # the episode ends at 20

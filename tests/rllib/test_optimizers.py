@@ -7,13 +7,13 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from rllib.learners import (
     POLICIES,
     SAC_FAMILY,
+    Decoder,
     ExpectsGradients,
     LearnsFromFirst,
     SharedEncoders,
     auxiliary_spec,
     built,
     config_of,
-    decoder_spec,
     update,
 )
 from self_supervised_loss.rllib import AuxiliaryModules
@@ -41,7 +41,8 @@ def optimizers_of(learner, module):
 
 @pytest.mark.parametrize(("algorithm", "path", "optimizer"), ENCODERS)
 def test_a_shared_encoder_is_trained_once_on_all_losses(algorithm, path, optimizer):
-    specs = {"decoder": decoder_spec(path), "other_decoder": decoder_spec(path)}
+    spec = auxiliary_spec(Decoder, encoders=[path])
+    specs = {"decoder": spec, "other_decoder": spec}
     learner = built(config_of(algorithm), specs, ExpectsGradients, multi_rl_module=SharedEncoders)
     for _ in range(2):  # gradients do not add up over updates
         update(learner)
@@ -53,7 +54,7 @@ def test_a_shared_encoder_is_trained_once_on_all_losses(algorithm, path, optimiz
 
 @pytest.mark.parametrize("algorithm", ["PPO", "SAC"])
 def test_parameters_shared_by_auxiliary_modules_belong_to_the_first(algorithm):
-    specs = {name: decoder_spec(head_of="a") for name in ("b", "a")}
+    specs = {name: auxiliary_spec(Decoder, encoders=[], head_of="a") for name in ("b", "a")}
     learner = built(config_of(algorithm), specs, ExpectsGradients, multi_rl_module=SharedEncoders)
     update(learner)
     assert learner.has_expected_gradients()
@@ -75,7 +76,7 @@ class OneEncoderForBothPolicies(SharedEncoders):
     ],
 )
 def test_parameters_of_several_optimizers_cannot_be_shared(algorithm, multi_rl_module, paths):
-    specs = {"decoder": decoder_spec(*paths, policy="p0")}
+    specs = {"decoder": auxiliary_spec(Decoder, encoders=paths)}
     with pytest.raises(ValueError, match=r"'decoder' shares .* of 'p0', \w+ of 'p[01]'\. Share"):
         built(config_of(algorithm), specs, LearnsFromFirst, POLICIES, multi_rl_module)
 
@@ -83,7 +84,7 @@ def test_parameters_of_several_optimizers_cannot_be_shared(algorithm, multi_rl_m
 @pytest.mark.parametrize("algorithm", ["PPO", "SAC"])
 def test_a_frozen_policy_keeps_all_parameters_that_it_does_not_share(algorithm):
     path = "encoder.encoder" if algorithm == "PPO" else "pi_encoder"
-    specs = {"decoder": decoder_spec(path)}
+    specs = {"decoder": auxiliary_spec(Decoder, encoders=[path])}
     learner = built(config_of(algorithm), specs, multi_rl_module=SharedEncoders)
     update(learner)
     learner.config.multi_agent(policies_to_train=[])

@@ -5,17 +5,18 @@ import torch
 from processes import process_group, run_in_two_processes
 from ray.rllib.core import DEFAULT_MODULE_ID
 from torch import distributed
+from torch.nn.utils import parameters_to_vector
 
 from rllib.learners import (
     POLICIES,
     SAC_FAMILY,
+    Decoder,
     ExpectsGradients,
     LearnsFromFirst,
     SharedEncoders,
     auxiliary_spec,
     built,
     config_of,
-    decoder_spec,
     update,
 )
 from self_supervised_loss.rllib import AuxiliaryModules
@@ -31,11 +32,11 @@ def differing(learner):
     """Returns the IDs of the modules whose weights differ between the learners."""
     differing = set()
     for module_id, module in learner.module.items():
-        for param in module.parameters():
-            both = [torch.empty_like(param) for _ in range(2)]
-            distributed.all_gather(both, param.detach())
-            if not torch.equal(*both):
-                differing.add(module_id)
+        weights = parameters_to_vector(module.parameters()).detach()
+        both = [torch.empty_like(weights) for _ in range(2)]
+        distributed.all_gather(both, weights)
+        if not torch.equal(*both):
+            differing.add(module_id)
     return differing
 
 
@@ -50,8 +51,9 @@ def check_order_of_modules(algorithm):
 
 
 def check_shared_encoder(algorithm, path):
-    specs = {"decoder": decoder_spec(path), "other_decoder": decoder_spec(path)}
-    specs["head_only"] = decoder_spec(head_of="decoder")
+    spec = auxiliary_spec(Decoder, encoders=[path])
+    specs = {"decoder": spec, "other_decoder": spec}
+    specs["head_only"] = auxiliary_spec(Decoder, encoders=[], head_of="decoder")
     config = config_of(algorithm).learners(num_learners=2).debugging(seed=0)
     learner = built(config, specs, ExpectsGradients, multi_rl_module=SharedEncoders)
     for policies_to_train in (None, []):
@@ -82,11 +84,8 @@ if __name__ == "__main__":
     with process_group():
         for algorithm in SAC_FAMILY:
             check_order_of_modules(algorithm)
-        for algorithm, path in (
-            ("PPO", "encoder.encoder"),
-            ("SAC", "pi_encoder"),
-            ("TQC", "pi_encoder"),
-        ):
-            check_shared_encoder(algorithm, path)
+        check_shared_encoder("PPO", "encoder.encoder")
+        check_shared_encoder("SAC", "pi_encoder")
+        check_shared_encoder("TQC", "pi_encoder")
         check_absent_data(lambda batch: batch.get("absent"))
         check_absent_data(lambda batch: batch["absent"])

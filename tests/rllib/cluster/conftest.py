@@ -21,11 +21,17 @@ def cluster():
     # A learner waits for the gradients of another that has failed, by default for 30 minutes.
     TorchConfig.__init__ = partialmethod(TorchConfig.__init__, timeout_s=60)
     runtime_env = {
-        # Ray's workers are separate processes. They find `modules` where this process does.
-        "env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)},
+        "env_vars": {
+            # Ray's workers are separate processes. They find `modules` where this process does.
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            # A learner that ends would start a cluster, which its iterators of Ray Data ask.
+            "RAY_ENABLE_AUTO_CONNECT": "0",
+        },
         "worker_process_setup_hook": end_process_if_a_thread_fails,
     }
-    ray.init(num_cpus=4, include_dashboard=False, runtime_env=runtime_env)
+    # By default, Ray's workers give way to other processes, such as a second one of pytest.
+    priority = {"worker_niceness": 0}
+    ray.init(num_cpus=4, include_dashboard=False, runtime_env=runtime_env, _system_config=priority)
     yield
     gc.collect()  # closes the iterators of Ray Data, which ask Ray
     ray.shutdown()

@@ -46,16 +46,16 @@ def recorded(cluster, tmp_path_factory):
 def compared_config(name, recorded):
     """Returns a configuration whose learner compares two auxiliary modules with our `Learner`."""
     config = tiny_config(name, dict.fromkeys(AUXILIARY, RNDRLModule))
-    config.learners(num_learners=2 if name in ON_TWO_LEARNERS else 0)
-    learner_class = config.get_default_learner_class()
+    learner_class = type("ComparedLearner", (Compared, config.get_default_learner_class()), {})
     config.learners(
-        learner_class=type("ComparedLearner", (Compared, learner_class), {}),
+        num_learners=2 if name in ON_TWO_LEARNERS else 0,
+        learner_class=learner_class,
         learner_connector=add_next_obs if name in WITHOUT_NEXT_OBS else None,
     )
     env = gym.make("Pendulum-v1" if name in {*SAC_FAMILY, *OFFLINE} else "CartPole-v1")
-    config.environment(env.spec.id)
+    spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
+    config.environment(env.spec.id, **spaces)
     if name in OFFLINE:
-        config.environment(observation_space=env.observation_space, action_space=env.action_space)
         config.offline_data(
             input_=[recorded],
             input_read_episodes=True,

@@ -3,6 +3,7 @@
 import gymnasium as gym
 import pytest
 import torch
+from gymnasium.wrappers import TransformReward
 from modules.rnd_rl_module import RNDRLModule
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.examples.learners.classes.intrinsic_curiosity_learners import (
@@ -10,6 +11,7 @@ from ray.rllib.examples.learners.classes.intrinsic_curiosity_learners import (
     DQNTorchLearnerWithCuriosity,
     add_intrinsic_curiosity_connectors,
 )
+from ray.tune.registry import register_env
 
 from rllib.cluster.training import running, tiny_config, train_until_logged
 from rllib.learners import config_of
@@ -18,12 +20,8 @@ from self_supervised_loss.rllib import AuxiliaryModules
 COEFFICIENT = 10.0
 
 
-class NoRewards(gym.RewardWrapper):
-    def __init__(self, config):
-        super().__init__(gym.make("CartPole-v1"))
-
-    def reward(self, reward):
-        return 0.0
+def without_rewards(config):
+    return TransformReward(gym.make("CartPole-v1"), lambda reward: 0.0)
 
 
 class WithCuriosity(AuxiliaryModules):
@@ -57,7 +55,8 @@ class SeesRewards:
     ],
 )
 def test_the_policy_gets_the_intrinsic_rewards(name, num_learners, learner_classes):
-    config = tiny_config(name, {ICM_MODULE_ID: RNDRLModule}).environment(NoRewards)
+    register_env("without_rewards", without_rewards)
+    config = tiny_config(name, {ICM_MODULE_ID: RNDRLModule}).environment("without_rewards")
     config.learners(
         num_learners=num_learners,
         learner_class=type("Learner", (SeesRewards, *learner_classes), {}),

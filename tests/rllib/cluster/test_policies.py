@@ -1,5 +1,6 @@
 """A policy with its own loss, several policies with an auxiliary module, a recurrent policy."""
 
+import gymnasium as gym
 import torch
 from modules.actor_critic_rl_module import ActorCriticRLModule
 from modules.icm_rl_module import ICMRLModule
@@ -8,12 +9,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import RLModuleSpec
 from ray.rllib.examples.envs.classes.multi_agent import MultiAgentCartPole
 
-from rllib.cluster.training import (
-    changed,
-    equal_weights,
-    running,
-    tiny_config,
-)
+from rllib.cluster.training import running, tiny_config, train
 from self_supervised_loss.rllib import AuxiliaryModules, add_next_obs
 
 
@@ -41,12 +37,14 @@ class LearnsFromBoth(AuxiliaryModules, PPOTorchLearner):
 
 
 def test_a_module_added_later_learns_from_two_policies_on_two_learners():
-    agents = MultiAgentCartPole({"num_agents": 2})
-    spaces = {
-        "observation_space": agents.observation_spaces[0],
-        "action_space": agents.action_spaces[0],
-    }
-    icm = RLModuleSpec(module_class=ICMRLModule, learner_only=True, model_config={}, **spaces)
+    env = gym.make("CartPole-v1")
+    icm = RLModuleSpec(
+        module_class=ICMRLModule,
+        learner_only=True,
+        model_config={},
+        observation_space=env.observation_space,
+        action_space=env.action_space,
+    )
     config = (
         tiny_config("PPO", {}, policies=("p0", "p1"))
         .environment(MultiAgentCartPole, env_config={"num_agents": 2})
@@ -58,12 +56,9 @@ def test_a_module_added_later_learns_from_two_policies_on_two_learners():
     with running(config.build_algo()) as algorithm:
         algorithm.train()
         algorithm.add_module("icm", icm)
-        before = equal_weights(algorithm, "icm")
-        learnt = algorithm.train()["learners"]
-        after = equal_weights(algorithm, "icm")
+        learnt = train(algorithm, "icm")["learners"]
 
     assert all("total_loss" in learnt[module_id] for module_id in ("p0", "p1", "icm"))
-    assert changed(before, after) == before.keys()
 
 
 class SeesShapes(AuxiliaryModules, PPOTorchLearner):
@@ -83,7 +78,4 @@ def test_a_recurrent_policy_gives_padded_sequences():
         .training(train_batch_size_per_learner=512, minibatch_size=256)
     )
     with running(config.build_algo()) as algorithm:
-        before = equal_weights(algorithm, "icm")
-        algorithm.train()
-        after = equal_weights(algorithm, "icm")
-    assert changed(before, after) == before.keys()
+        train(algorithm, "icm")

@@ -64,6 +64,17 @@ def train_until_logged(algorithm, module_id, name):
     raise AssertionError(f"{module_id} has not logged {name}")
 
 
+def train(algorithm, *module_ids):
+    """Trains once. All weights of these modules must change, by the same amount on all learners.
+
+    Returns the results.
+    """
+    before = equal_weights(algorithm, *module_ids)
+    results = algorithm.train()
+    assert changed(before, equal_weights(algorithm, *module_ids)) == before.keys()
+    return results
+
+
 def equal_weights(algorithm, *module_ids):
     """Returns the weights of these modules, by name, once they are equal on all learners.
 

@@ -24,7 +24,7 @@ def cluster():
         "env_vars": {
             # Ray's workers are separate processes. They find `modules` where this process does.
             "PYTHONPATH": os.pathsep.join(sys.path),
-            # A learner that ends would start a cluster, which its iterators of Ray Data ask.
+            # In a learner that ends, the iterators of Ray Data would start another cluster.
             "RAY_ENABLE_AUTO_CONNECT": "0",
         },
         "worker_process_setup_hook": end_process_if_a_thread_fails,

@@ -32,7 +32,7 @@ AUXILIARY = ("rnd", "other_rnd")
 @pytest.fixture(scope="module")
 def recorded(cluster, tmp_path_factory):
     """Whole episodes of an untrained policy, recorded by RLlib with `msgpack-numpy`."""
-    # The second version starts eight processes to read one file.
+    # Version 2 of Ray Data starts eight processes to read one file.
     ray.data.DataContext.get_current().use_datasource_v2 = False
     directory = str(tmp_path_factory.mktemp("recorded"))
     config = config_of("PPO").environment("Pendulum-v1").env_runners(num_env_runners=0)
@@ -60,7 +60,7 @@ def compared_config(name, recorded):
             input_=[recorded],
             input_read_episodes=True,
             materialize_data=False,
-            materialize_mapped_data=True,
+            materialize_mapped_data=True,  # each pass over the data would start a process
             dataset_num_iters_per_learner=2,
             map_batches_kwargs={"concurrency": 1},
         )

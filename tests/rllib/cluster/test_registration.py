@@ -16,7 +16,7 @@ from self_supervised_loss.rllib import AuxiliaryModules
 class PPOLearner(AuxiliaryModules, PPOTorchLearner): ...
 
 
-def test_modules_reach_a_remote_learner_and_a_process_that_restores_a_checkpoint(tmp_path):
+def test_modules_reach_a_learner_and_a_process_that_restores_them(tmp_path):
     class Derived(Autoencoder, SelfSupervisedLossAPI):
         """Sent to the learner by value, like a class of the main program."""
 

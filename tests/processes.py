@@ -18,11 +18,14 @@ ENVIRONMENT = os.environ | {
 
 
 def run_in_two_processes(file, folder):
-    """Runs a file, which must use `process_group`, twice. Both processes must succeed."""
+    """Runs a file, which must use `process_group`, twice. Both processes must succeed.
+
+    Sets of strings have another order in each process.
+    """
     processes = [
         subprocess.Popen(
             [sys.executable, file, folder],
-            env=ENVIRONMENT | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env=ENVIRONMENT | dict.fromkeys(("RANK", "LOCAL_RANK", "PYTHONHASHSEED"), str(rank)),
         )
         for rank in range(2)
     ]

@@ -1,12 +1,10 @@
 """RLlib's learners without Ray's processes, with tiny modules and random data."""
 
+from importlib import import_module
+
 import gymnasium as gym
 import torch
 from modules.rnd_rl_module import RNDRLModule
-from ray.rllib.algorithms.cql import CQLConfig
-from ray.rllib.algorithms.iql import IQLConfig
-from ray.rllib.algorithms.sac import SACConfig
-from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import MultiRLModule, MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
@@ -17,11 +15,18 @@ from torch import nn
 from self_supervised_loss import SelfSupervisedLossAPI
 from self_supervised_loss.rllib import AuxiliaryModules
 
-SAC_FAMILY = [SACConfig, TQCConfig, IQLConfig, CQLConfig]
+POLICIES = ("p0", "p1")
+SAC_FAMILY = ["SAC", "TQC", "IQL", "CQL"]
 SPACES = {
     "observation_space": gym.spaces.Box(-1, 1, (3,)),
     "action_space": gym.spaces.Box(-1, 1, (1,)),
 }
+
+
+def config_of(algorithm):
+    """Returns RLlib's default configuration of an algorithm, such as `"PPO"`."""
+    module = import_module(f"ray.rllib.algorithms.{algorithm.lower()}")
+    return getattr(module, f"{algorithm}Config")()
 
 
 def auxiliary_spec(module_class=RNDRLModule, **model_config):
@@ -30,11 +35,10 @@ def auxiliary_spec(module_class=RNDRLModule, **model_config):
     )
 
 
-def policy_spec(config, mix_in=None):
+def policy_spec(config, *mix_ins):
     default = config.get_default_rl_module_spec()
-    bases = [base for base in (mix_in, default.module_class) if base]
     return RLModuleSpec(
-        module_class=type(default.module_class)("PolicyOfTest", tuple(bases), {}),
+        module_class=type("PolicyOfTest", (*mix_ins, default.module_class), {}),
         catalog_class=default.catalog_class,
         model_config=config.model_config | vars(DefaultModelConfig(fcnet_hiddens=[8])),
         **SPACES,
@@ -42,18 +46,14 @@ def policy_spec(config, mix_in=None):
 
 
 def built(
-    config,
-    specs,
-    mix_in=AuxiliaryModules,
-    policies=(DEFAULT_MODULE_ID,),
-    multi_rl_module_class=MultiRLModule,
+    config, specs, mix_in=AuxiliaryModules, policies=(DEFAULT_MODULE_ID,), multi_rl_module=None
 ):
     """Builds a learner of these modules and of RLlib's default policies."""
     if DEFAULT_MODULE_ID not in policies:
         config.multi_agent(policies={*policies}, policy_mapping_fn=lambda *_, **__: policies[0])
     learner_class = type("LearnerOfTest", (mix_in, config.get_default_learner_class()), {})
     specs = MultiRLModuleSpec(
-        multi_rl_module_class=multi_rl_module_class,
+        multi_rl_module_class=multi_rl_module or MultiRLModule,
         rl_module_specs={policy: policy_spec(config) for policy in policies} | specs,
     )
     learner = learner_class(config=config, module_spec=specs)
@@ -65,6 +65,17 @@ def update(learner, policies=(DEFAULT_MODULE_ID,)):
     """Trains a learner once on random data of the policies."""
     batches = {policy: transitions() for policy in policies}
     return learner.update(batch=MultiAgentBatch(batches, env_steps=8))
+
+
+def is_trained(learner, module_id="rnd", policies=(DEFAULT_MODULE_ID,)):
+    """Trains a learner once. Returns whether a module has other weights than before."""
+    module = learner.module[module_id].unwrapped()
+    params = [param for param in module.parameters() if param.requires_grad]
+    before = [param.detach().clone() for param in params]
+    update(learner, policies)
+    changed = {not torch.equal(old, new) for old, new in zip(before, params, strict=True)}
+    assert len(changed) == 1  # all parameters, or none
+    return changed.pop()
 
 
 def transitions():
@@ -98,17 +109,16 @@ class Decoder(TorchRLModule, SelfSupervisedLossAPI):
 
 
 class SharedEncoders(MultiRLModule):
-    """Gives decoders the encoders of policies, and the head, that their specs name."""
+    """Gives decoders the encoders of the first policy, and the head, that their specs name."""
 
     def setup(self):
         super().setup()
+        policy = next(module for module in self.values() if not isinstance(module, Decoder))
         for module_id, decoder in self.items():
             if isinstance(decoder, Decoder):
-                decoder.head = self[decoder.model_config.get("head_of", module_id)].head
-                decoder.encoders = nn.ModuleList(
-                    self[policy].get_submodule(path)
-                    for policy, path in decoder.model_config["encoders"]
-                )
+                config = decoder.model_config
+                decoder.head = self[config.get("head_of", module_id)].head
+                decoder.encoders = nn.ModuleList(map(policy.get_submodule, config["encoders"]))
 
 
 class ExpectsGradients(AuxiliaryModules):

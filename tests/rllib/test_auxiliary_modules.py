@@ -4,24 +4,24 @@ import pytest
 import torch
 from modules.rnd_rl_module import RNDRLModule
 from ray.actor import _modify_class
-from ray.rllib.algorithms.cql import CQLConfig
-from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
-from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import MultiRLModule, MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.rllib.examples.rl_modules.classes.random_rlm import RandomRLModule
 from ray.rllib.offline.offline_evaluation_runner import OfflineEvaluationRunner
 from ray.train._internal.worker_group import create_executable_class
-from torch import distributed, nn
+from torch import nn
 
 from rllib.learners import (
+    POLICIES,
     SAC_FAMILY,
     SPACES,
     LearnsFromFirst,
     auxiliary_spec,
     built,
+    config_of,
+    is_trained,
     policy_spec,
     transitions,
     update,
@@ -29,26 +29,7 @@ from rllib.learners import (
 from self_supervised_loss import Learner
 from self_supervised_loss.rllib import AuxiliaryModules, AuxiliaryModulesOffline
 
-POLICIES = ("p0", "p1")
-
-every_algorithm = pytest.mark.parametrize("config_class", [PPOConfig, SACConfig])
-pytestmark = pytest.mark.filterwarnings("ignore:Using a target size:UserWarning")  # RLlib's TQC
-
-
-def is_trained(learner, module_id="rnd", policies=(DEFAULT_MODULE_ID,)):
-    module = learner.module[module_id].unwrapped()
-    params = [param for param in module.parameters() if param.requires_grad]
-    before = [param.detach().clone() for param in params]
-    update(learner, policies)
-    changed = {not torch.equal(old, new) for old, new in zip(before, params, strict=True)}
-    assert len(changed) == 1  # all parameters, or none
-    return changed.pop()
-
-
-class KeepsBatch(AuxiliaryModules):
-    def compute_losses(self, *, fwd_out, batch):
-        self.batch = batch
-        return super().compute_losses(fwd_out=fwd_out, batch=batch)
+every_algorithm = pytest.mark.parametrize("algorithm", ["PPO", "SAC"])
 
 
 # The class
@@ -61,7 +42,6 @@ class KeepsBatch(AuxiliaryModules):
         (OfflineEvaluationRunner, AuxiliaryModulesOffline),
         (AuxiliaryModules, OfflineEvaluationRunner),
         (AuxiliaryModulesOffline, PPOTorchLearner),
-        (AuxiliaryModules, PPOConfig),
         (AuxiliaryModules, RNDRLModule),
         (AuxiliaryModules, Learner),
     ],
@@ -94,8 +74,8 @@ def test_a_users_mix_in_and_the_classes_ray_derives_are_accepted():
     ],
     ids=["no policy", "a list", "a function", "a function of the batch"],
 )
-def test_modules_learn_from_policies_that_are_not_trained(config_class, policies_to_train, trained):
-    config = config_class().multi_agent(policies_to_train=policies_to_train)
+def test_modules_learn_from_policies_that_are_not_trained(algorithm, policies_to_train, trained):
+    config = config_of(algorithm).multi_agent(policies_to_train=policies_to_train)
     learner = built(config, {"rnd": auxiliary_spec()}, LearnsFromFirst, POLICIES)
     changed = [name for name in (*POLICIES, "rnd") if is_trained(learner, name, POLICIES)]
     assert {*changed} == trained
@@ -108,37 +88,28 @@ class CanAct(RNDRLModule):
 
 @every_algorithm
 @pytest.mark.parametrize("module_class", [RNDRLModule, CanAct])
-@pytest.mark.parametrize("is_listed", [False, True])
-def test_a_learner_only_module_is_trained(config_class, module_class, is_listed):
-    config = config_class()
-    if is_listed:
-        config.multi_agent(policies={DEFAULT_MODULE_ID, "rnd"})
-    assert is_trained(built(config, {"rnd": auxiliary_spec(module_class)}))
-
-
-@every_algorithm
-@pytest.mark.parametrize("module_class", [RNDRLModule, CanAct])
-def test_a_learner_only_module_is_trained_if_it_is_added_later(config_class, module_class):
-    learner = built(config_class(), {"rnd": auxiliary_spec()})
+def test_learner_only_modules_are_trained_before_and_after_one_is_added(algorithm, module_class):
+    spec = auxiliary_spec(module_class)
+    config = config_of(algorithm).multi_agent(policies={DEFAULT_MODULE_ID, "listed"})
+    learner = built(config, {"listed": spec, "rnd": spec})
+    assert is_trained(learner, "listed") and is_trained(learner, "rnd")
     specs = learner.add_module(module_id="added", module_spec=auxiliary_spec(module_class))
-    for module_id in ("rnd", "added"):
+    for module_id in ("listed", "rnd", "added"):
         assert is_trained(learner, module_id)
         assert specs[module_id].learner_only  # a checkpoint contains the specs
     assert not specs[DEFAULT_MODULE_ID].learner_only
 
 
-def test_a_module_without_a_loss_is_left_alone():
+def test_modules_without_a_loss_are_left_to_rllib():
     class Encoder(TorchRLModule):
         def setup(self):
             self.net = nn.Linear(3, 2)
 
-    assert not is_trained(built(PPOConfig(), {"encoder": auxiliary_spec(Encoder)}), "encoder")
-
-
-def test_a_policy_without_parameters_gets_no_optimizer():
-    config = PPOConfig().multi_agent(policies={DEFAULT_MODULE_ID, "random"})
-    learner = built(config, {"random": RLModuleSpec(module_class=RandomRLModule, **SPACES)})
+    random_policy = RLModuleSpec(module_class=RandomRLModule, **SPACES)
+    config = config_of("PPO").multi_agent(policies={DEFAULT_MODULE_ID, "random"})
+    learner = built(config, {"random": random_policy, "encoder": auxiliary_spec(Encoder)})
     assert is_trained(learner, DEFAULT_MODULE_ID)
+    assert not is_trained(learner, "encoder")
     assert learner.get_optimizers_for_module("random") == []
 
 
@@ -148,10 +119,9 @@ class Frozen(RNDRLModule):
         self.requires_grad_(False)
 
 
-@pytest.mark.parametrize("config_class", [PPOConfig, *SAC_FAMILY])
-def test_a_frozen_module_is_computed_and_stays_as_it_was(config_class):
-    config = config_class().training(lr=None) if config_class is CQLConfig else config_class()
-    learner = built(config, {"rnd": auxiliary_spec(Frozen)})
+@pytest.mark.parametrize("algorithm", ["PPO", *SAC_FAMILY])
+def test_a_frozen_module_is_computed_and_stays_as_it_was(algorithm):
+    learner = built(config_of(algorithm), {"rnd": auxiliary_spec(Frozen)})
     before = [param.clone() for param in learner.module["rnd"].parameters()]
     assert "total_loss" in update(learner)["rnd"]
     assert all(map(torch.equal, before, learner.module["rnd"].parameters()))
@@ -161,49 +131,45 @@ def test_a_frozen_module_is_computed_and_stays_as_it_was(config_class):
 
 
 class Scribbler(RNDRLModule):
-    """Keeps its batch, and writes into it."""
+    """Writes into its batch."""
 
     def _forward_train(self, batch, **kwargs):
         batch["obs"], batch["mine"] = torch.zeros_like(batch["obs"]), batch["new_obs"]
+        return super()._forward_train(batch, **kwargs)
+
+
+class KeepsBatch(MultiRLModule):
+    """Gets the data of all modules, as a joint forward pass does."""
+
+    def _forward_train(self, batch, **kwargs):
         self.batch = batch
         return super()._forward_train(batch, **kwargs)
 
 
-@every_algorithm
-def test_a_module_gets_a_copy_of_the_policys_dict(config_class):
-    learner = built(config_class(), {"rnd": auxiliary_spec(Scribbler)}, KeepsBatch, ["p0"])
+def test_a_module_gets_a_copy_of_the_policys_dict():
+    specs = {"rnd": auxiliary_spec(Scribbler)}
+    learner = built(config_of("PPO"), specs, policies=["p0"], multi_rl_module=KeepsBatch)
     update(learner, ["p0"])
-    of_policy, of_module = learner.batch["p0"], learner.module["rnd"].batch
-    assert of_module["new_obs"] is of_policy["new_obs"]
+    of_policy, of_module = learner.module.batch["p0"], learner.module.batch["rnd"]
+    assert of_module["new_obs"] is of_module["mine"] is of_policy["new_obs"]
     assert of_policy["obs"].all() and "mine" not in of_policy
 
 
-class JointForward(MultiRLModule):
-    def _forward_train(self, batch, **kwargs):
-        self.seen = {*batch}
-        return super()._forward_train(batch, **kwargs)
-
-
-def test_a_multi_rl_module_gets_the_data_of_all_modules():
-    learner = built(PPOConfig(), {"rnd": auxiliary_spec()}, multi_rl_module_class=JointForward)
-    update(learner)
-    assert learner.module.seen == {DEFAULT_MODULE_ID, "rnd"}
-
-
 def test_data_in_the_batch_under_the_modules_id_come_first():
-    learner = built(PPOConfig(), {"rnd": auxiliary_spec(Scribbler)}, KeepsBatch)
+    learner = built(config_of("PPO"), {"rnd": auxiliary_spec()}, multi_rl_module=KeepsBatch)
     update(learner, (DEFAULT_MODULE_ID, "rnd"))
-    assert learner.module["rnd"].batch["new_obs"] is learner.batch["rnd"]["new_obs"]
+    batch = learner.module.batch
+    assert batch["rnd"]["new_obs"] is not batch[DEFAULT_MODULE_ID]["new_obs"]
 
 
 def test_several_policies_require_a_choice():
     with pytest.raises(ValueError, match=r"'rnd' .* several .* 'p0', 'p1'\. Override data_f"):
-        built(PPOConfig(), {"rnd": auxiliary_spec()}, policies=POLICIES)
+        built(config_of("PPO"), {"rnd": auxiliary_spec()}, policies=POLICIES)
 
 
 @every_algorithm
-def test_none_leaves_a_module_out_of_the_batch(config_class):
-    learner = built(config_class(), {"rnd": auxiliary_spec()}, LearnsFromFirst, POLICIES)
+def test_none_leaves_a_module_out_of_the_batch(algorithm):
+    learner = built(config_of(algorithm), {"rnd": auxiliary_spec()}, LearnsFromFirst, POLICIES)
     assert is_trained(learner, policies=["p0", "p1"])
     assert not is_trained(learner, policies=["p1"])
     assert is_trained(learner, "p1", policies=["p1"])
@@ -221,7 +187,7 @@ def test_a_missing_column_is_named_with_the_columns_present(get_data, message):
         def data_for_module(self, module_id, batch):
             return get_data(batch)
 
-    learner = built(PPOConfig(), {"rnd": auxiliary_spec()}, WithData, POLICIES)
+    learner = built(config_of("PPO"), {"rnd": auxiliary_spec()}, WithData, POLICIES)
     with pytest.raises(KeyError, match=message):
         update(learner, POLICIES)
 
@@ -229,7 +195,7 @@ def test_a_missing_column_is_named_with_the_columns_present(get_data, message):
 def test_offline_evaluation_computes_the_loss_of_an_auxiliary_module():
     class Runner(AuxiliaryModulesOffline, OfflineEvaluationRunner): ...
 
-    config = PPOConfig()
+    config = config_of("PPO")
     specs = {DEFAULT_MODULE_ID: policy_spec(config), "rnd": auxiliary_spec()}
     runner = Runner(config=config, module_spec=MultiRLModuleSpec(rl_module_specs=specs))
     batch = transitions()
@@ -261,9 +227,9 @@ MISTAKES = {
 def test_a_mistake_in_a_module_or_spec_is_named_with_the_remedy(message):
     spec = MISTAKES[message]
     with pytest.raises((TypeError, ValueError), match=message):
-        built(PPOConfig(), {"rnd": spec})
+        built(config_of("PPO"), {"rnd": spec})
     with pytest.raises((TypeError, ValueError), match=message):
-        built(PPOConfig(), {}).add_module(module_id="rnd", module_spec=spec)
+        built(config_of("PPO"), {}).add_module(module_id="rnd", module_spec=spec)
 
 
 @pytest.mark.parametrize("learner_only", [False, True])
@@ -271,7 +237,7 @@ def test_an_auxiliary_module_as_the_only_module_is_rejected(learner_only):
     spec = auxiliary_spec()
     spec.learner_only = learner_only
     with pytest.raises(ValueError, match=r"'default_policy' has no policy .*another ID.* DEFAULT_"):
-        built(PPOConfig(), {DEFAULT_MODULE_ID: spec})
+        built(config_of("PPO"), {DEFAULT_MODULE_ID: spec})
 
 
 @every_algorithm
@@ -284,27 +250,18 @@ def test_an_auxiliary_module_as_the_only_module_is_rejected(learner_only):
         (torch.Tensor.detach, ValueError, r"has no gradient.*without detach\(\)"),
     ],
 )
-def test_an_unusable_loss_is_rejected_before_the_backward_pass(
-    config_class, change, error, message
-):
+def test_an_unusable_loss_is_rejected_before_the_backward_pass(algorithm, change, error, message):
     class BadLoss(RNDRLModule):
         def compute_self_supervised_loss(self, **arguments):
             return change(super().compute_self_supervised_loss(**arguments))
 
-    learner = built(config_class(), {"rnd": auxiliary_spec(BadLoss)})
+    learner = built(config_of(algorithm), {"rnd": auxiliary_spec(BadLoss)})
     with pytest.raises(error, match=rf"loss of module 'rnd' \(BadLoss\) .*{message}"):
         update(learner)
     assert all(param.grad is None for param in learner.module[DEFAULT_MODULE_ID].parameters())
 
 
 # Several learners, whose modules are in DDP
-
-
-@pytest.fixture
-def process_group():
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    yield
-    distributed.destroy_process_group()
 
 
 class WithUnused(RNDRLModule):
@@ -315,19 +272,18 @@ class WithUnused(RNDRLModule):
 
 @pytest.mark.usefixtures("process_group")
 @every_algorithm
-def test_only_several_learners_reject_a_parameter_without_a_gradient(config_class):
+def test_only_several_learners_reject_a_parameter_without_a_gradient(algorithm):
     specs = {"rnd": auxiliary_spec(WithUnused)}
-    assert "total_loss" in update(built(config_class(), specs))["rnd"]
-    learner = built(config_class().learners(num_learners=2), specs)
+    assert "total_loss" in update(built(config_of(algorithm), specs))["rnd"]
+    learner = built(config_of(algorithm).learners(num_learners=2), specs)
     message = r"'rnd' have no part.*: unused\.weight, unused\.bias\. Freeze"
     with pytest.raises(ValueError, match=message):
         update(learner)
 
 
 @pytest.mark.usefixtures("process_group")
-@every_algorithm
-def test_several_learners_require_data_for_each_module(config_class):
-    config = config_class().learners(num_learners=2)
+def test_several_learners_require_data_for_each_module():
+    config = config_of("PPO").learners(num_learners=2)
     learner = built(config, {"rnd": auxiliary_spec()}, LearnsFromFirst, POLICIES)
     assert is_trained(learner, policies=POLICIES)
     with pytest.raises(ValueError, match=r"no data for 'rnd' on .* Return the data of"):
@@ -337,4 +293,4 @@ def test_several_learners_require_data_for_each_module(config_class):
 @pytest.mark.usefixtures("process_group")
 def test_several_learners_reject_a_frozen_module():
     with pytest.raises(RuntimeError, match="doesn't have any parameter that requires"):
-        built(PPOConfig().learners(num_learners=2), {"rnd": auxiliary_spec(Frozen)})
+        built(config_of("PPO").learners(num_learners=2), {"rnd": auxiliary_spec(Frozen)})

@@ -22,17 +22,6 @@ SPACES = {
 CONFIG = PPOConfig().learners(learner_config_dict={"forward_loss_weight": 0.2})
 
 
-def transitions():
-    return {
-        "obs": torch.randn(8, 4),
-        "new_obs": torch.randn(8, 4),
-        "actions": torch.randint(3, (8,)),
-        "advantages": torch.randn(8),
-        "value_targets": torch.randn(8),
-        "loss_mask": torch.arange(8) < 6,
-    }
-
-
 class WithKwargs(IntrinsicCuriosityModel):
     """RLlib's module with this corrected."""
 
@@ -44,7 +33,15 @@ class WithKwargs(IntrinsicCuriosityModel):
 
 def inputs_of(module_class):
     """Returns the arguments of `check_module`."""
-    module, batch = module_class(**SPACES, model_config={}), transitions()
+    module = module_class(**SPACES, model_config={})
+    batch = {
+        "obs": torch.randn(8, 4),
+        "new_obs": torch.randn(8, 4),
+        "actions": torch.randint(3, (8,)),
+        "advantages": torch.randn(8),
+        "value_targets": torch.randn(8),
+        "loss_mask": torch.arange(8) < 6,
+    }
     return module, {"batch": batch, "fwd_out": module.forward_train(batch), "config": CONFIG}
 
 

@@ -4,77 +4,63 @@ import math
 
 import gymnasium as gym
 import pytest
+import ray
 import torch
 from modules.rnd_rl_module import RNDRLModule
 from ray import tune
-from ray.rllib.algorithms.appo import APPOConfig
-from ray.rllib.algorithms.bc import BCConfig
-from ray.rllib.algorithms.cql import CQLConfig
-from ray.rllib.algorithms.impala import IMPALAConfig
-from ray.rllib.algorithms.iql import IQLConfig
-from ray.rllib.algorithms.marwil import MARWILConfig
-from ray.rllib.algorithms.ppo import PPOConfig
-from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.offline.offline_evaluation_runner import OfflineEvaluationRunner
 
 from rllib.cluster.training import (
     OFFLINE,
     ONLINE,
-    WARNINGS_OF_RAY,
     changed,
     equal_weights,
     running,
     tiny_config,
     train_until_logged,
 )
-from rllib.learners import SAC_FAMILY, ExpectsGradients
+from rllib.learners import SAC_FAMILY, ExpectsGradients, config_of
 from self_supervised_loss import Learner
 from self_supervised_loss.rllib import AuxiliaryModulesOffline, add_next_obs
 
-WITHOUT_NEXT_OBS = [PPOConfig, APPOConfig, IMPALAConfig]
-ON_TWO_LEARNERS = [PPOConfig, APPOConfig, IMPALAConfig, SACConfig, MARWILConfig]
+WITHOUT_NEXT_OBS = ["PPO", "APPO", "IMPALA"]
+ON_TWO_LEARNERS = ["PPO", "APPO", "IMPALA", "SAC", "MARWIL"]
 AUXILIARY = ("rnd", "other_rnd")
-
-pytestmark = [
-    *WARNINGS_OF_RAY,
-    pytest.mark.usefixtures("cluster"),
-    pytest.mark.filterwarnings("ignore:Using a target size:UserWarning"),  # RLlib's TQC
-]
 
 
 @pytest.fixture(scope="module")
 def recorded(cluster, tmp_path_factory):
-    """Whole episodes of untrained policies, recorded by RLlib with `msgpack-numpy`."""
-    directory = tmp_path_factory.mktemp("recorded")
-    for env in ("CartPole-v1", "Pendulum-v1"):
-        config = PPOConfig().environment(env).env_runners(num_env_runners=0)
-        config.env_runners(batch_mode="complete_episodes", rollout_fragment_length=400)
-        config.offline_data(output=str(directory / env), output_write_episodes=True)
-        with running(config.build_algo()) as algorithm:
-            algorithm.env_runner.sample()
+    """Whole episodes of an untrained policy, recorded by RLlib with `msgpack-numpy`."""
+    # Version 2 of Ray Data starts eight processes to read one file.
+    ray.data.DataContext.get_current().use_datasource_v2 = False
+    directory = str(tmp_path_factory.mktemp("recorded"))
+    config = config_of("PPO").environment("Pendulum-v1").env_runners(num_env_runners=0)
+    config.env_runners(batch_mode="complete_episodes", rollout_fragment_length=400)
+    config.offline_data(output=directory, output_write_episodes=True)
+    with running(config.build_algo()) as algorithm:
+        algorithm.env_runner.sample()
     return directory
 
 
-def compared_config(config_class, recorded):
+def compared_config(name, recorded):
     """Returns a configuration whose learner compares two auxiliary modules with our `Learner`."""
-    config = tiny_config(config_class, dict.fromkeys(AUXILIARY, RNDRLModule))
-    config.learners(num_learners=2 if config_class in ON_TWO_LEARNERS else 0)
-    learner_class = config.get_default_learner_class()
+    config = tiny_config(name, dict.fromkeys(AUXILIARY, RNDRLModule))
+    learner_class = type("ComparedLearner", (Compared, config.get_default_learner_class()), {})
     config.learners(
-        learner_class=type("ComparedLearner", (Compared, learner_class), {}),
-        learner_connector=add_next_obs if config_class in WITHOUT_NEXT_OBS else None,
+        num_learners=2 if name in ON_TWO_LEARNERS else 0,
+        learner_class=learner_class,
+        learner_connector=add_next_obs if name in WITHOUT_NEXT_OBS else None,
     )
-    env = "Pendulum-v1" if config_class in SAC_FAMILY else "CartPole-v1"
-    config.environment(env)
-    if config_class in OFFLINE:
-        spaces = gym.make(env)
-        config.environment(
-            observation_space=spaces.observation_space, action_space=spaces.action_space
-        )
+    env = gym.make("Pendulum-v1" if name in {*SAC_FAMILY, *OFFLINE} else "CartPole-v1")
+    spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
+    config.environment(env.spec.id, **spaces)
+    if name in OFFLINE:
         config.offline_data(
-            input_=[str(recorded / env)],
+            input_=[recorded],
             input_read_episodes=True,
+            materialize_data=False,
+            materialize_mapped_data=True,  # each pass over the data would start a process
             dataset_num_iters_per_learner=2,
             map_batches_kwargs={"concurrency": 1},
         )
@@ -123,9 +109,9 @@ def trained(config):
     return results
 
 
-@pytest.mark.parametrize("config_class", [*ONLINE, MARWILConfig, IQLConfig, CQLConfig])
-def test_auxiliary_modules_learn_as_with_our_learner(config_class, recorded):
-    trained(compared_config(config_class, recorded))
+@pytest.mark.parametrize("name", [*ONLINE, "MARWIL", "IQL", "CQL"])
+def test_auxiliary_modules_learn_as_with_our_learner(name, recorded):
+    trained(compared_config(name, recorded))
 
 
 class ComparedRunner(AuxiliaryModulesOffline, OfflineEvaluationRunner):
@@ -138,7 +124,7 @@ class ComparedRunner(AuxiliaryModulesOffline, OfflineEvaluationRunner):
 
 
 def test_auxiliary_modules_learn_and_are_evaluated_with_bc(recorded):
-    config = compared_config(BCConfig, recorded).evaluation(
+    config = compared_config("BC", recorded).evaluation(
         offline_evaluation_interval=1,
         offline_eval_batch_size_per_runner=32,
         offline_eval_runner_class=ComparedRunner,
@@ -150,7 +136,7 @@ def test_auxiliary_modules_learn_and_are_evaluated_with_bc(recorded):
 
 
 def test_tune_trains_auxiliary_modules(recorded, tmp_path):
-    config = compared_config(PPOConfig, recorded).learners(num_learners=0)
+    config = compared_config("PPO", recorded).learners(num_learners=0)
     run_config = tune.RunConfig(
         stop={"training_iteration": 1}, storage_path=str(tmp_path), verbose=0
     )

@@ -3,31 +3,25 @@
 import gymnasium as gym
 import pytest
 import torch
+from gymnasium.wrappers import TransformReward
 from modules.rnd_rl_module import RNDRLModule
-from ray.rllib.algorithms.dqn import DQNConfig
-from ray.rllib.algorithms.impala import IMPALAConfig
-from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.examples.learners.classes.intrinsic_curiosity_learners import (
     ICM_MODULE_ID,
     DQNTorchLearnerWithCuriosity,
     add_intrinsic_curiosity_connectors,
 )
+from ray.tune.registry import register_env
 
-from rllib.cluster.training import WARNINGS_OF_RAY, running, tiny_config, train_until_logged
+from rllib.cluster.training import running, tiny_config, train_until_logged
+from rllib.learners import config_of
 from self_supervised_loss.rllib import AuxiliaryModules
-
-pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
 
 COEFFICIENT = 10.0
 
 
-class NoRewards(gym.RewardWrapper):
-    def __init__(self, config):
-        super().__init__(gym.make("CartPole-v1"))
-
-    def reward(self, reward):
-        return 0.0
+def without_rewards(config):
+    return TransformReward(gym.make("CartPole-v1"), lambda reward: 0.0)
 
 
 class WithCuriosity(AuxiliaryModules):
@@ -52,16 +46,17 @@ class SeesRewards:
 
 
 @pytest.mark.parametrize(
-    ("config_class", "num_learners", "learner_classes"),
+    ("name", "num_learners", "learner_classes"),
     [
-        (DQNConfig, 0, [DQNTorchLearnerWithCuriosity]),
-        (SACConfig, 0, [WithCuriosity, SACConfig().get_default_learner_class()]),
+        ("DQN", 0, [DQNTorchLearnerWithCuriosity]),
+        ("SAC", 0, [WithCuriosity, config_of("SAC").get_default_learner_class()]),
         # In this process, IMPALA would wait forever for a thread that has failed.
-        (IMPALAConfig, 1, [WithCuriosity, IMPALAConfig().get_default_learner_class()]),
+        ("IMPALA", 1, [WithCuriosity, config_of("IMPALA").get_default_learner_class()]),
     ],
 )
-def test_the_policy_gets_the_intrinsic_rewards(config_class, num_learners, learner_classes):
-    config = tiny_config(config_class, {ICM_MODULE_ID: RNDRLModule}).environment(NoRewards)
+def test_the_policy_gets_the_intrinsic_rewards(name, num_learners, learner_classes):
+    register_env("without_rewards", without_rewards)
+    config = tiny_config(name, {ICM_MODULE_ID: RNDRLModule}).environment("without_rewards")
     config.learners(
         num_learners=num_learners,
         learner_class=type("Learner", (SeesRewards, *learner_classes), {}),

@@ -1,30 +1,21 @@
 """A policy with its own loss, several policies with an auxiliary module, a recurrent policy."""
 
-import pytest
+import gymnasium as gym
 import torch
 from modules.actor_critic_rl_module import ActorCriticRLModule
 from modules.icm_rl_module import ICMRLModule
-from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import RLModuleSpec
 from ray.rllib.examples.envs.classes.multi_agent import MultiAgentCartPole
 
-from rllib.cluster.training import (
-    WARNINGS_OF_RAY,
-    changed,
-    equal_weights,
-    running,
-    tiny_config,
-)
+from rllib.cluster.training import running, tiny_config, train
 from self_supervised_loss.rllib import AuxiliaryModules, add_next_obs
-
-pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
 
 
 def test_a_policy_with_its_own_loss_learns_under_ppo():
     config = (
-        tiny_config(PPOConfig, {})
+        tiny_config("PPO", {})
         .environment("CartPole-v1")
         .env_runners(num_envs_per_env_runner=8)
         .training(train_batch_size_per_learner=1024, num_epochs=1, lr=3e-3, gamma=0.98)
@@ -46,14 +37,16 @@ class LearnsFromBoth(AuxiliaryModules, PPOTorchLearner):
 
 
 def test_a_module_added_later_learns_from_two_policies_on_two_learners():
-    agents = MultiAgentCartPole({"num_agents": 2})
-    spaces = {
-        "observation_space": agents.observation_spaces[0],
-        "action_space": agents.action_spaces[0],
-    }
-    icm = RLModuleSpec(module_class=ICMRLModule, learner_only=True, model_config={}, **spaces)
+    env = gym.make("CartPole-v1")
+    icm = RLModuleSpec(
+        module_class=ICMRLModule,
+        learner_only=True,
+        model_config={},
+        observation_space=env.observation_space,
+        action_space=env.action_space,
+    )
     config = (
-        tiny_config(PPOConfig, {}, policies=("p0", "p1"))
+        tiny_config("PPO", {}, policies=("p0", "p1"))
         .environment(MultiAgentCartPole, env_config={"num_agents": 2})
         .learners(num_learners=2, learner_class=LearnsFromBoth, learner_connector=add_next_obs)
         .multi_agent(
@@ -63,12 +56,9 @@ def test_a_module_added_later_learns_from_two_policies_on_two_learners():
     with running(config.build_algo()) as algorithm:
         algorithm.train()
         algorithm.add_module("icm", icm)
-        before = equal_weights(algorithm, "icm")
-        learnt = algorithm.train()["learners"]
-        after = equal_weights(algorithm, "icm")
+        learnt = train(algorithm, "icm")["learners"]
 
     assert all("total_loss" in learnt[module_id] for module_id in ("p0", "p1", "icm"))
-    assert changed(before, after) == before.keys()
 
 
 class SeesShapes(AuxiliaryModules, PPOTorchLearner):
@@ -82,13 +72,10 @@ class SeesShapes(AuxiliaryModules, PPOTorchLearner):
 def test_a_recurrent_policy_gives_padded_sequences():
     recurrent = {"use_lstm": True, "lstm_cell_size": 16, "max_seq_len": 8}
     config = (
-        tiny_config(PPOConfig, {"icm": ICMRLModule}, **recurrent)
+        tiny_config("PPO", {"icm": ICMRLModule}, **recurrent)
         .environment("CartPole-v1")
         .learners(learner_class=SeesShapes, learner_connector=add_next_obs)
         .training(train_batch_size_per_learner=512, minibatch_size=256)
     )
     with running(config.build_algo()) as algorithm:
-        before = equal_weights(algorithm, "icm")
-        algorithm.train()
-        after = equal_weights(algorithm, "icm")
-    assert changed(before, after) == before.keys()
+        train(algorithm, "icm")

@@ -1,40 +1,31 @@
 """Data-parallel training with Ray actors instead of RLlib."""
 
-import pytest
 import ray
 import torch
-from modules.icm import ICM
+from modules.rnd import RND
 from ray.util import ActorPool
 
-from rllib.cluster.training import WARNINGS_OF_RAY
 from self_supervised_loss import Learner
-
-pytestmark = [*WARNINGS_OF_RAY, pytest.mark.usefixtures("cluster")]
 
 
 class GradientWorker(Learner[torch.Tensor]):
     """Computes the gradients of its share of the batch."""
 
     def __init__(self):
-        super().__init__(module={"icm": ICM(4, 3).double()})
+        super().__init__(module={"rnd": RND(4).double()})
 
     def gradients(self, weights, batch):
-        icm = self.module["icm"]
-        icm.load_state_dict(weights)
-        losses = self.compute_losses(fwd_out={"icm": icm(batch)}, batch={"icm": batch})
-        return torch.autograd.grad(losses["icm"], [*icm.parameters()])
+        rnd = self.module["rnd"]
+        rnd.load_state_dict(weights)
+        losses = self.compute_losses(fwd_out={"rnd": rnd(batch)}, batch={"rnd": batch})
+        return torch.autograd.grad(losses["rnd"], [*rnd.predictor_net.parameters()])
 
 
 def test_the_averaged_gradients_of_actors_equal_those_of_the_whole_batch():
-    torch.manual_seed(0)
     local = GradientWorker()
-    weights = local.module["icm"].state_dict()
-    batch = {
-        "obs": torch.randn(64, 4).double(),
-        "new_obs": torch.randn(64, 4).double(),
-        "actions": torch.randint(3, (64,)),
-    }
-    shares = [{name: column.chunk(4)[i] for name, column in batch.items()} for i in range(4)]
+    weights = local.module["rnd"].state_dict()
+    batch = {"new_obs": torch.randn(64, 4).double()}
+    shares = [{"new_obs": share} for share in batch["new_obs"].chunk(4)]
     pool = ActorPool([ray.remote(GradientWorker).remote() for _ in range(2)])
 
     gradients = [*pool.map(lambda actor, share: actor.gradients.remote(weights, share), shares)]

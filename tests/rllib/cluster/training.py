@@ -1,72 +1,24 @@
 """Configurations, training and weights for the tests that start Ray."""
 
-import gc
-import os
-import sys
-import threading
 from contextlib import contextmanager
-from functools import partialmethod
 
-import pytest
-import ray
 import torch
-from ray.rllib.algorithms.appo import APPOConfig
-from ray.rllib.algorithms.bc import BCConfig
-from ray.rllib.algorithms.cql import CQLConfig
-from ray.rllib.algorithms.dqn import DQNConfig
-from ray.rllib.algorithms.impala import IMPALAConfig
-from ray.rllib.algorithms.iql import IQLConfig
-from ray.rllib.algorithms.marwil import MARWILConfig
-from ray.rllib.algorithms.ppo import PPOConfig
-from ray.rllib.algorithms.sac import SACConfig
-from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module import MultiRLModuleSpec, RLModuleSpec
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
-from ray.train.torch.config import TorchConfig
 
-WARNINGS_OF_RAY = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
-    # Once another test has imported JAX, it warns whenever Ray starts a process.
-    pytest.mark.filterwarnings(r"ignore:os.fork\(\) was called:RuntimeWarning"),
-    # RLlib registers each environment class under one name.
-    pytest.mark.filterwarnings("ignore:.*Overriding environment:UserWarning"),
-]
+from rllib.learners import config_of
+
 ONLINE = {
-    PPOConfig: {"train_batch_size_per_learner": 64, "minibatch_size": 32, "num_epochs": 2},
-    APPOConfig: {"train_batch_size_per_learner": 100, "circular_buffer_iterations_per_batch": 1},
-    IMPALAConfig: {"train_batch_size_per_learner": 100},
-    DQNConfig: {"num_steps_sampled_before_learning_starts": 32},
-    SACConfig: {"num_steps_sampled_before_learning_starts": 32},
-    TQCConfig: {"num_steps_sampled_before_learning_starts": 32},
+    "PPO": {"train_batch_size_per_learner": 64, "minibatch_size": 32, "num_epochs": 2},
+    "APPO": {"train_batch_size_per_learner": 100, "circular_buffer_iterations_per_batch": 1},
+    "IMPALA": {"train_batch_size_per_learner": 100},
+    "DQN": {"num_steps_sampled_before_learning_starts": 32},
+    "SAC": {"num_steps_sampled_before_learning_starts": 32},
+    "TQC": {"num_steps_sampled_before_learning_starts": 32},
 }
 MAX_CALLS = 1000
-OFFLINE = {BCConfig: {}, MARWILConfig: {}, IQLConfig: {}, CQLConfig: {"lr": None}}
-
-
-@contextmanager
-def ray_cluster(address=None):
-    """Starts a cluster, or connects to the one at an address."""
-
-    def end_process_if_a_thread_fails():
-        # IMPALA would wait forever for the thread that trains.
-        print_error = threading.excepthook
-        threading.excepthook = lambda error: (print_error(error), os._exit(1))
-
-    # A learner waits for the gradients of another that has failed, by default for 30 minutes.
-    TorchConfig.__init__ = partialmethod(TorchConfig.__init__, timeout_s=60)
-    # Ray's workers are separate processes. They find `modules` where this process does.
-    runtime_env = {
-        "env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)},
-        "worker_process_setup_hook": end_process_if_a_thread_fails,
-    }
-    resources = {} if address else {"num_cpus": 4, "include_dashboard": False}
-    ray.init(address, runtime_env=runtime_env, **resources)
-    try:
-        yield
-    finally:
-        gc.collect()  # closes the iterators of Ray Data, which ask Ray
-        ray.shutdown()
+OFFLINE = {"BC": {}, "MARWIL": {}, "IQL": {}, "CQL": {"lr": None}}
 
 
 @contextmanager
@@ -77,7 +29,7 @@ def running(algorithm):
         algorithm.stop()
 
 
-def tiny_config(config_class, auxiliary_modules, policies=(DEFAULT_MODULE_ID,), **model_config):
+def tiny_config(name, auxiliary_modules, policies=(DEFAULT_MODULE_ID,), **model_config):
     """Returns a configuration of an algorithm with small policies and these modules, by ID."""
     policy = RLModuleSpec(model_config=DefaultModelConfig(fcnet_hiddens=[16], **model_config))
     auxiliary = {
@@ -85,9 +37,9 @@ def tiny_config(config_class, auxiliary_modules, policies=(DEFAULT_MODULE_ID,), 
         for module_id, module_class in auxiliary_modules.items()
     }
     specs = dict.fromkeys(policies, policy) | auxiliary
-    settings = {"train_batch_size_per_learner": 32} | {**ONLINE, **OFFLINE}[config_class]
+    settings = {"train_batch_size_per_learner": 32} | {**ONLINE, **OFFLINE}[name]
     return (
-        config_class()
+        config_of(name)
         .env_runners(num_env_runners=0)
         # IMPALA skips a learner with more requests in flight, and the others wait for its
         # gradients forever.
@@ -110,6 +62,17 @@ def train_until_logged(algorithm, module_id, name):
             return results
         on_learners(algorithm, lambda learner: None)  # fails if a learner has died
     raise AssertionError(f"{module_id} has not logged {name}")
+
+
+def train(algorithm, *module_ids):
+    """Trains once. All weights of these modules must change, by the same amount on all learners.
+
+    Returns the results.
+    """
+    before = equal_weights(algorithm, *module_ids)
+    results = algorithm.train()
+    assert changed(before, equal_weights(algorithm, *module_ids)) == before.keys()
+    return results
 
 
 def equal_weights(algorithm, *module_ids):

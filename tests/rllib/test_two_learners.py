@@ -1,23 +1,14 @@
-"""One of two learners, without Ray's processes.
-
-python two_learners.py RENDEZVOUS_FILE RANK
-"""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
+"""Two learners keep equal weights, and none waits for another that has no data."""
 
 import pytest
 import torch
-from ray.rllib.algorithms.cql import CQLConfig
-from ray.rllib.algorithms.ppo import PPOConfig
-from ray.rllib.algorithms.sac import SACConfig
-from ray.rllib.algorithms.tqc import TQCConfig
+from processes import process_group, run_in_two_processes
 from ray.rllib.core import DEFAULT_MODULE_ID
 from torch import distributed
+from torch.nn.utils import parameters_to_vector
 
 from rllib.learners import (
+    POLICIES,
     SAC_FAMILY,
     Decoder,
     ExpectsGradients,
@@ -25,11 +16,10 @@ from rllib.learners import (
     SharedEncoders,
     auxiliary_spec,
     built,
+    config_of,
     update,
 )
 from self_supervised_loss.rllib import AuxiliaryModules
-
-POLICIES = ("p0", "p1")
 
 
 def train(learner, policies=(DEFAULT_MODULE_ID,)):
@@ -42,30 +32,30 @@ def differing(learner):
     """Returns the IDs of the modules whose weights differ between the learners."""
     differing = set()
     for module_id, module in learner.module.items():
-        for param in module.parameters():
-            both = [torch.empty_like(param) for _ in range(2)]
-            distributed.all_gather(both, param.detach())
-            if not torch.equal(*both):
-                differing.add(module_id)
+        weights = parameters_to_vector(module.parameters()).detach()
+        both = [torch.empty_like(weights) for _ in range(2)]
+        distributed.all_gather(both, weights)
+        if not torch.equal(*both):
+            differing.add(module_id)
     return differing
 
 
-def check_order_of_modules(config_class):
+def check_order_of_modules(algorithm):
     """All modules have the same size, so gradients of different modules could be averaged."""
-    config = config_class().learners(num_learners=2).debugging(seed=0)
+    config = config_of(algorithm).learners(num_learners=2).debugging(seed=0)
     specs = {"rnd": auxiliary_spec(), "other_rnd": auxiliary_spec()}
     learner = built(config, specs, LearnsFromFirst, POLICIES)
     train(learner, POLICIES)
     # RLlib's CQL reads the gradients of its policies before they have been averaged.
-    assert differing(learner) == ({*POLICIES} if config_class is CQLConfig else set())
+    assert differing(learner) == ({*POLICIES} if algorithm == "CQL" else set())
 
 
-def check_shared_encoder(config_class, path):
-    spec = auxiliary_spec(Decoder, encoders=[(DEFAULT_MODULE_ID, path)])
+def check_shared_encoder(algorithm, path):
+    spec = auxiliary_spec(Decoder, encoders=[path])
     specs = {"decoder": spec, "other_decoder": spec}
     specs["head_only"] = auxiliary_spec(Decoder, encoders=[], head_of="decoder")
-    config = config_class().learners(num_learners=2).debugging(seed=0)
-    learner = built(config, specs, ExpectsGradients, multi_rl_module_class=SharedEncoders)
+    config = config_of(algorithm).learners(num_learners=2).debugging(seed=0)
+    learner = built(config, specs, ExpectsGradients, multi_rl_module=SharedEncoders)
     for policies_to_train in (None, []):
         learner.config.multi_agent(policies_to_train=policies_to_train)
         train(learner)
@@ -80,23 +70,22 @@ def check_absent_data(get_data):
         def data_for_module(self, module_id, batch):
             return batch[DEFAULT_MODULE_ID] if distributed.get_rank() else get_data(batch)
 
-    config = PPOConfig().learners(num_learners=2)
+    config = config_of("PPO").learners(num_learners=2)
     learner = built(config, {"rnd": auxiliary_spec()}, HasDataOnSecond)
     with pytest.raises(ValueError, match="no data for 'rnd' on at least one learner"):
         update(learner)
 
 
+def test_two_learners_with_different_hash_seeds_agree(tmp_path):
+    run_in_two_processes(__file__, tmp_path)
+
+
 if __name__ == "__main__":
-    rendezvous, rank = sys.argv[1], int(sys.argv[2])
-    distributed.init_process_group("gloo", f"file://{rendezvous}", rank=rank, world_size=2)
-    for config_class in SAC_FAMILY:
-        check_order_of_modules(config_class)
-    for config_class, path in (
-        (PPOConfig, "encoder.encoder"),
-        (SACConfig, "pi_encoder"),
-        (TQCConfig, "pi_encoder"),
-    ):
-        check_shared_encoder(config_class, path)
-    check_absent_data(lambda batch: batch.get("absent"))
-    check_absent_data(lambda batch: batch["absent"])
-    distributed.destroy_process_group()
+    with process_group():
+        for algorithm in SAC_FAMILY:
+            check_order_of_modules(algorithm)
+        check_shared_encoder("PPO", "encoder.encoder")
+        check_shared_encoder("SAC", "pi_encoder")
+        check_shared_encoder("TQC", "pi_encoder")
+        check_absent_data(lambda batch: batch.get("absent"))
+        check_absent_data(lambda batch: batch["absent"])

@@ -18,6 +18,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from self_supervised_loss._wrappers import _ATTRIBUTES
+from self_supervised_loss.testing import check_module
 
 pytestmark = pytest.mark.usefixtures("process_group")
 
@@ -116,6 +117,13 @@ def test_learners_look_through_wrappers_inside_a_graph(wrap):
     compiled_dispatch = torch.compile(learner.compute_losses, fullgraph=True, backend="eager")
 
     assert compiled_dispatch(**arguments) == learner.compute_losses(**arguments)
+
+
+@each_wrapper
+def test_check_module_accepts_a_wrapped_module(wrap):
+    module = wrap(make_modules()["icm"])
+    check_module(module, batch=BATCH, fwd_out=module(BATCH)).backward()
+    assert all(gradient is not None for gradient in gradients(module))
 
 
 @pytest.mark.parametrize("path", [path for path in _ATTRIBUTES if "deepspeed" not in path])

@@ -111,7 +111,6 @@ READINGS = {
     "object in a dict": ({"dist": Caches()}, lambda data: data["dist"].entropy),
     "generator": ([(n for n in range(3))], list),
     "unreadable": (Unreadable(), repr),
-    "version that is not a number": (SimpleNamespace(_version="v2"), repr),
 }
 
 

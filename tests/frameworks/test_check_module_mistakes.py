@@ -4,6 +4,7 @@ One row for each message has the advice as well, the others only the fault.
 """
 
 import collections
+from functools import partial
 
 import pytest
 import torch
@@ -57,25 +58,6 @@ def change_settings(*_):
     torch.autocast("cpu").__enter__()
 
 
-def replace_the_bias(self, batch, out):
-    self.net.bias = nn.Parameter(self.net.bias.detach())
-
-
-def detach_the_output(self, batch, out):
-    out["prediction"] = out["prediction"].detach()
-
-
-def distribution(self, batch):
-    scale = self.net(batch["obs"]).exp()
-    return {"next_obs": torch.distributions.Normal(scale, scale.detach())}
-
-
-def likelihood_of_a_changed_distribution(self, batch, out):
-    loss = -out["next_obs"].log_prob(batch["new_obs"]).mean()
-    out["next_obs"].scale.mul_(7)
-    return loss
-
-
 VIOLATIONS = {
     "detached prediction": (
         predicting(lambda self, obs: self.net(obs).detach()),
@@ -114,9 +96,12 @@ VIOLATIONS = {
         "The gradient of the loss is NaN or infinite for net.weight, net.bias.\n"
         "  Look for a square root or norm taken at zero; `torch.where` does not prevent this.",
     ),
-    "distribution changed in place": (
-        predictor(forward=distribution, loss=likelihood_of_a_changed_distribution),
-        "The loss method changed fwd_out['next_obs'].",
+    "output changed in place that backward needs": (
+        predictor(
+            changing(lambda self, batch, out: out["prediction"].mul_(7.0)),
+            forward=lambda self, batch: {"prediction": self.net(batch["obs"]).exp()},
+        ),
+        "The loss method changed fwd_out['prediction'].",
     ),
     "step of an optimizer": (
         lambda: Holder(changing(take_a_step)()),
@@ -133,14 +118,20 @@ VIOLATIONS = {
 CHANGES = {
     "data": (lambda self, *_: self.target.weight.data.mul_(0.9), "target.weight"),
     "no difference": (lambda self, *_: self.target.weight.mul_(1.0), "target.weight"),
-    "equal parameter": (replace_the_bias, "net.bias"),
+    "equal parameter": (
+        lambda self, *_: setattr(self.net, "bias", nn.Parameter(self.net.bias.detach())),
+        "net.bias",
+    ),
     "frozen": (lambda self, *_: self.net.bias.requires_grad_(False), "net.bias"),
     "slice of a buffer": (lambda self, batch, out: batch["obs"].sub_(1.0), "batch['obs']"),
     "no difference in a tuple": (
         lambda self, batch, out: batch["state"].cell.clamp_(-100, 100),
         "batch['state']",
     ),
-    "output detached": (detach_the_output, "fwd_out['prediction']"),
+    "output detached": (
+        lambda self, batch, out: out.update(prediction=out["prediction"].detach()),
+        "fwd_out['prediction']",
+    ),
 }
 VIOLATIONS |= {
     name: (changing(change), f"The loss method changed {changed}.")
@@ -252,14 +243,6 @@ def broadcasting(compare):
     return comparing(lambda values, actions: compare(values[:, :1], actions + 0.5))
 
 
-def mean_difference(column, row):
-    return (column - row).square().mean()
-
-
-def gaussian_nll_loss(column, row):
-    return F.gaussian_nll_loss(column, row, torch.ones(8, 1))
-
-
 REDUCING = F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss, F.poisson_nll_loss, F.kl_div
 HINTS = {
     "parameters without a gradient": (
@@ -341,10 +324,11 @@ HINTS = {
         "binary_cross_entropy_with_logits is applied to the output of sigmoid.",
     ),
     "column minus row": (
-        broadcasting(mean_difference),
+        broadcasting(lambda column, row: (column - row).square().mean()),
         f"{BROADCAST}\n  Squeeze one of them, or use `unsqueeze` if this is intentional.",
     ),
-    **{loss.__name__: (broadcasting(loss), BROADCAST) for loss in (gaussian_nll_loss, *REDUCING)},
+    "gaussian": (broadcasting(partial(F.gaussian_nll_loss, var=torch.ones(8, 1))), BROADCAST),
+    **{loss.__name__: (broadcasting(loss), BROADCAST) for loss in REDUCING},
 }
 
 
@@ -356,6 +340,6 @@ def test_a_hint_gets_one_message(make, message):
 
 
 def test_nothing_is_recorded_while_dynamo_traces(monkeypatch):
-    module = broadcasting(mean_difference)()
+    module = broadcasting(F.mse_loss)()
     monkeypatch.setattr(torch.compiler, "is_dynamo_compiling", lambda: True)
     assert hints_of(module, **inputs_of(module)) == []

@@ -228,16 +228,6 @@ def comparing(compare):
     return predictor(loss=lambda self, batch, out: compare(out["prediction"], batch["actions"]))
 
 
-def cross_entropy_of_a_softmax_over_time(scores, actions):
-    probabilities = scores.softmax(dim=-1).unsqueeze(0)
-    return F.cross_entropy(probabilities.movedim(-1, 1), actions.unsqueeze(0))
-
-
-def binary_cross_entropy_of_a_sigmoid(scores, actions):
-    probabilities = scores.sigmoid().sum(dim=-1).sigmoid()
-    return F.binary_cross_entropy_with_logits(probabilities, 1.0 * (actions > 0))
-
-
 def broadcasting(compare):
     """Returns a class whose loss compares a column with a row."""
     return comparing(lambda values, actions: compare(values[:, :1], actions + 0.5))
@@ -315,12 +305,12 @@ HINTS = {
     "rounding": (returning(lambda loss: loss.round() + 1.0), ALL_ZERO),
     "softmax over one logit": (returning(lambda loss: loss[None].softmax(0).sum()), ALL_ZERO),
     "cross-entropy of a softmax over time": (
-        comparing(cross_entropy_of_a_softmax_over_time),
+        comparing(lambda x, y: F.cross_entropy(x.softmax(-1)[None].movedim(-1, 1), y[None])),
         "cross_entropy or log_softmax is applied to the output of softmax.\n"
         "  Pass the logits: it applies softmax itself.",
     ),
     "binary cross-entropy of a sigmoid": (
-        comparing(binary_cross_entropy_of_a_sigmoid),
+        comparing(lambda x, y: F.binary_cross_entropy_with_logits(x[:, 0].sigmoid(), y / 2)),
         "binary_cross_entropy_with_logits is applied to the output of sigmoid.",
     ),
     "column minus row": (

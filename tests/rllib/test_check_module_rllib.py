@@ -41,7 +41,7 @@ class AcceptsMore(IntrinsicCuriosityModel):
 
 
 def inputs_of(module_class):
-    """Returns the arguments of `check_module`."""
+    """Makes a module, and the other arguments of `check_module`."""
     module, batch = module_class(**SPACES, model_config={}), transitions()
     return module, {"batch": batch, "fwd_out": module.forward_train(batch), "config": CONFIG}
 

@@ -50,7 +50,7 @@ def find_copies(arrays: Mapping[str, Any]) -> list[tuple[str, str]]:
     array is constant, such as new normalisation layers, are the same without being copies.
     """
     copies = list[tuple[_Path, _Path]]()
-    for original, copy in sorted(_equal_parts(arrays), key=lambda pair: len(pair[0])):
+    for original, copy in sorted(_equal_parts(arrays), key=lambda pair: len(pair[1])):
         is_known = any(copy[: len(known)] == known for _, known in copies)
         if not is_known and _without_digits(original) != _without_digits(copy):
             copies.append((original, copy))

@@ -104,9 +104,10 @@ VIOLATIONS = {
         "The loss method changed fwd_out['prediction'].",
     ),
     "step of an optimizer": (
-        lambda: Holder(changing(take_a_step)()),
-        "The loss method changed agents[0]['icm'].net.weight, agents[0]['icm'].net.weight.grad, "
-        "agents[0]['icm'].net.bias, agents[0]['icm'].net.bias.grad, scale.grad.\n"
+        lambda: Holder(changing(take_a_step)(net=nn.Sequential(linear(), linear()))),
+        "The loss method changed agents[0]['icm'].net.0.weight, "
+        "agents[0]['icm'].net.0.weight.grad, agents[0]['icm'].net.0.bias, "
+        "agents[0]['icm'].net.0.bias.grad, agents[0]['icm'].net.1.weight and 4 more.\n"
         "  Leave backward(), optimizer steps and target updates to the training loop.",
     ),
     "mode": (

@@ -112,8 +112,8 @@ def compare_all_pairs(self, batch, out):
 class RenormalisesItsEmbedding(Predictor):
     """torch changes the weights in place whenever they are used."""
 
-    def __init__(self, **arguments):
-        super().__init__(actions=nn.Embedding(NUM_ACTIONS, SIZE, sparse=True, **arguments))
+    def __init__(self):
+        super().__init__(actions=nn.Embedding(NUM_ACTIONS, SIZE, max_norm=0.1))
 
     def forward(self, batch):
         return {"prediction": self.net(batch["obs"]) + self.actions(batch["actions"])}
@@ -123,9 +123,12 @@ class RenormalisesItsEmbedding(Predictor):
 
 
 def take_a_first_step():
-    made = RenormalisesItsEmbedding()
-    made.actions(torch.arange(NUM_ACTIONS)).sum().backward()
-    return made
+    """Makes a module whose gradients are all sparse."""
+    net = nn.Embedding(NUM_ACTIONS, SIZE, sparse=True)
+    net(torch.arange(NUM_ACTIONS)).sum().backward()
+    return predictor(forward=lambda self, batch: {"prediction": self.net(batch["actions"])})(
+        net=net
+    )
 
 
 def leave_a_term_for_the_loss(self, batch):
@@ -225,7 +228,7 @@ CORRECT = {
         loss=lambda self, batch, out: out["prediction"][batch["loss_mask"]].square().mean(),
     ),
     "all pairs compared": predictor(loss=compare_all_pairs),
-    "embedding renormalised": partial(RenormalisesItsEmbedding, max_norm=0.1),
+    "embedding renormalised": RenormalisesItsEmbedding,
     "sparse gradients": take_a_first_step,
     "term left for the loss": predictor(
         forward=leave_a_term_for_the_loss,

@@ -17,6 +17,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from self_supervised_loss._wrappers import _ATTRIBUTES
+from self_supervised_loss.testing import check_module
 
 pytestmark = pytest.mark.usefixtures("process_group")
 
@@ -59,6 +60,9 @@ WRAPPERS = {
     "Fabric around torch.compile": lambda module: fabric(compiled(module)),
     "user's wrapper between two of torch": lambda module: compiled(Unwrappable(compiled(module))),
 }
+
+# Packages that the extra `dev` does not install. Their wrappers have tests in the folder `heavy`.
+ONLY_IN_ALL = {"deepspeed"}
 
 each_wrapper = pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS.keys())
 
@@ -110,7 +114,14 @@ def test_learners_look_through_wrappers_inside_a_graph(wrap):
     assert compiled_dispatch(**arguments) == learner.compute_losses(**arguments)
 
 
-@pytest.mark.parametrize("path", [path for path in _ATTRIBUTES if "deepspeed" not in path])
+@each_wrapper
+def test_check_module_accepts_a_wrapped_module(wrap):
+    module = wrap(make_modules()["icm"])
+    check_module(module, batch=BATCH, fwd_out=module(BATCH)).backward()
+    assert all(gradient is not None for gradient in gradients(module))
+
+
+@pytest.mark.parametrize("path", [p for p in _ATTRIBUTES if p.split(".")[0] not in ONLY_IN_ALL])
 def test_the_table_of_wrappers_names_a_class(path):
     module, _, name = path.rpartition(".")
     assert hasattr(importlib.import_module(module), name), f"_wrappers.py: {module} has no {name}"

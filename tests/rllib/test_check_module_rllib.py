@@ -22,19 +22,8 @@ SPACES = {
 CONFIG = PPOConfig().learners(learner_config_dict={"forward_loss_weight": 0.2})
 
 
-class WithKwargs(IntrinsicCuriosityModel):
-    """RLlib's module with this corrected."""
-
-    def compute_self_supervised_loss(self, *, learner, module_id, config, batch, fwd_out, **kwargs):
-        return super().compute_self_supervised_loss(
-            learner=learner, module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
-        )
-
-
-def inputs_of(module_class):
-    """Returns the arguments of `check_module`."""
-    module = module_class(**SPACES, model_config={})
-    batch = {
+def transitions():
+    return {
         "obs": torch.randn(8, 4),
         "new_obs": torch.randn(8, 4),
         "actions": torch.randint(3, (8,)),
@@ -42,17 +31,27 @@ def inputs_of(module_class):
         "value_targets": torch.randn(8),
         "loss_mask": torch.arange(8) < 6,
     }
+
+
+class AcceptsMore(IntrinsicCuriosityModel):
+    """RLlib's module, corrected."""
+
+    def compute_self_supervised_loss(self, *, an_extra_argument, **kwargs):
+        return super().compute_self_supervised_loss(**kwargs)
+
+
+def inputs_of(module_class):
+    """Makes a module, and the other arguments of `check_module`."""
+    module, batch = module_class(**SPACES, model_config={}), transitions()
     return module, {"batch": batch, "fwd_out": module.forward_train(batch), "config": CONFIG}
 
 
-def test_rllibs_module_lacks_kwargs_and_nothing_else():
+def test_rllibs_module_lacks_kwargs_and_learns_from_masked_rows():
     module, inputs = inputs_of(IntrinsicCuriosityModel)
     (message,) = violations_of(module, **inputs)
     assert message.startswith("compute_self_supervised_loss does not accept **kwargs.")
 
-
-def test_rllibs_module_learns_from_masked_rows():
-    module, inputs = inputs_of(WithKwargs)
+    module, inputs = inputs_of(AcceptsMore)
     (message,) = hints_of(module, **inputs)
     fault = "masked rows of fwd_out['intrinsic_rewards'], fwd_out['phi'], fwd_out['next_phi']."
     assert fault in message

@@ -13,21 +13,17 @@ Transition = namedtuple("Transition", "obs action")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "fault", "form"),
+    ("name", "value", "kind", "form"),
     [
-        ({"batch": [1.0]}, "batch must be a mapping, got list.", "a dict"),
-        ({"fwd_out": None}, "fwd_out must be a mapping, got NoneType.", "a dict"),
-        ({"fwd_out": lambda _: (1,)}, "fwd_out must be a mapping, got tuple.", "a dict"),
-        (
-            {"batch": Transition(1, 2)},
-            "batch must be a mapping, got Transition.",
-            "batch._asdict()",
-        ),
+        ("batch", [1.0], "list", "a dict"),
+        ("fwd_out", lambda _: (1,), "tuple", "a dict"),
+        ("batch", Transition(1, 2), "Transition", "batch._asdict()"),
     ],
 )
-def test_input_that_is_not_a_mapping_is_a_violation(arguments, fault, form):
-    messages = violations_of(returning(None), **arguments)
-    assert messages == [f"{fault}\n  Pass {form}. The loss method was not called."]
+def test_input_that_is_not_a_mapping_is_a_violation(name, value, kind, form):
+    assert violations_of(returning(None), **{name: value}) == [
+        f"{name} must be a mapping, got {kind}.\n  Pass {form}. The loss method was not called."
+    ]
 
 
 class Array:
@@ -176,29 +172,23 @@ def test_intrinsic_rewards_have_the_shape_of_the_rewards(batch, expected):
             ]
 
 
-def test_rewards_in_a_column_are_a_violation():
-    batch, fwd_out = obs(8, 4) | rewards(8, 1), column("intrinsic_rewards", 8)
-    assert violations_of(returning(1.0), batch=batch, fwd_out=fwd_out) == [
-        "batch['rewards'] has shape (8, 1), expected (8,).\n"
-        "  Squeeze its last axis: it would broadcast against the rows."
-    ]
-
-
 @pytest.mark.parametrize(
-    ("batch", "fwd_out"),
+    ("name", "batch", "fwd_out"),
     [
-        (obs(8, 4), {}),
-        (obs(8, 1), {}),
-        (rewards(8), {}),
-        ({"actions": Array(8)}, {}),
-        ({}, {"intrinsic_rewards": Array(8)}),
-        (obs(8, 4), {"intrinsic_rewards": Array(8)}),
+        ("rewards", obs(8, 4), {"intrinsic_rewards": Array(8)}),
+        ("loss_mask", obs(8, 4), {}),
+        ("loss_mask", obs(8, 1), {}),
+        ("loss_mask", rewards(8), {}),
+        ("loss_mask", {"actions": Array(8)}, {}),
+        ("loss_mask", {}, {"intrinsic_rewards": Array(8)}),
+        ("loss_mask", obs(8, 4), {"intrinsic_rewards": Array(8)}),
     ],
     ids=str,
 )
-def test_a_loss_mask_in_a_column_is_a_violation(batch, fwd_out):
-    assert violations_of(returning(1.0), batch=batch | mask(8, 1), fwd_out=fwd_out) == [
-        "batch['loss_mask'] has shape (8, 1), expected (8,).\n"
+def test_rewards_or_a_loss_mask_in_a_column_are_a_violation(name, batch, fwd_out):
+    batch = batch | column(name, 8, 1)
+    assert violations_of(returning(1.0), batch=batch, fwd_out=fwd_out) == [
+        f"batch[{name!r}] has shape (8, 1), expected (8,).\n"
         "  Squeeze its last axis: it would broadcast against the rows."
     ]
 

@@ -50,9 +50,9 @@ def find_copies(arrays: Mapping[str, Any]) -> list[tuple[str, str]]:
     array is constant, such as new normalisation layers, are the same without being copies.
     """
     copies = list[tuple[_Path, _Path]]()
-    for original, copy in sorted(_equal_parts(arrays), key=lambda pair: len(pair[0])):
-        is_inside = any(original[: len(a)] == a and copy[: len(b)] == b for a, b in copies)
-        if not is_inside and _without_digits(original) != _without_digits(copy):
+    for original, copy in sorted(_equal_parts(arrays), key=lambda pair: len(pair[1])):
+        is_known = any(copy[: len(known)] == known for _, known in copies)
+        if not is_known and _without_digits(original) != _without_digits(copy):
             copies.append((original, copy))
     return [(".".join(original), ".".join(copy)) for original, copy in copies]
 

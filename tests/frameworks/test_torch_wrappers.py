@@ -124,7 +124,9 @@ def test_check_module_accepts_a_wrapped_module(wrap):
 @pytest.mark.parametrize("path", [p for p in _ATTRIBUTES if p.split(".")[0] not in ONLY_IN_ALL])
 def test_the_table_of_wrappers_names_a_class(path):
     module, _, name = path.rpartition(".")
-    assert hasattr(importlib.import_module(module), name), f"_wrappers.py: {module} has no {name}"
+    wrapper = getattr(importlib.import_module(module), name, None)
+    assert wrapper is not None, f"_wrappers.py: {module} has no {name}"
+    assert f"{wrapper.__module__}.{wrapper.__qualname__}" == path, "_wrappers.py: not the full name"
 
 
 @pytest.mark.parametrize("wrap", [DistributedDataParallel, compiled, fabric])

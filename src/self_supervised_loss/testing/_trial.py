@@ -124,7 +124,7 @@ class Trial:
         call: The call.
         loss: The value that the loss method returned.
         error: The exception that it raised, or None.
-        logged: The values that it logged, by path.
+        logged: The last value that it logged under each path.
         changed_inputs: The columns of `batch` and `fwd_out` that it changed.
         changed_parameters: The torch parameters and gradients that it changed.
         changed_buffers: The torch buffers that it changed.

@@ -169,7 +169,7 @@ def to_float(value: Any) -> float:
 
 
 def extremes(array: Any) -> tuple[float, float]:
-    """Returns the smallest and the largest number, (0.0, 0.0) if they cannot be read."""
+    """Returns the smallest and the largest number, (0.0, 0.0) if there is no array to read."""
     with suppress(Exception):  # arrays without numbers
         numbers = _numbers(array) if is_torch_tensor(array) else array
         return to_float(numbers.min()), to_float(numbers.max())

@@ -52,6 +52,7 @@ def test_each_cycle_is_reduced_like_in_the_standard_library(reduce, cycles, wind
         last_values = values if window is None else values[-window:]
         expected = pytest.approx(float(REDUCTIONS[reduce](last_values)), abs=1e-6)
         assert float(metrics.reduce()["value"]) == expected
+    assert metrics.reduce() == {}
 
 
 @pytest.mark.parametrize(
@@ -134,6 +135,7 @@ def test_a_cleared_key_may_become_a_dict_and_back():
         ({"reduce": "sum", "window": 2}, {"window": 2}, 7),
         ({"window": 2}, {"reduce": "mean"}, 3.5),
         ({"reduce": "ema", "ema_coeff": 0.5}, {}, 3.125),
+        ({"reduce": "ema", "ema_coeff": 1}, {}, 4),
         ({"reduce": "ema"}, {"ema_coeff": 0.01}, 1.059601),
     ],
     ids=str,

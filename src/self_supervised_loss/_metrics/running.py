@@ -203,7 +203,7 @@ class Mean(Sum):
 
     convert = staticmethod(floating)
 
-    _count: int  # 0 if a row counts
+    _count: int  # outdated once a row counts
 
     def clear(self) -> None:
         """Forgets the values."""
@@ -232,8 +232,7 @@ class Mean(Sum):
     def _with_row(self, running: Any) -> Any:
         if has_two_rows(running):
             return running
-        count, self._count = self._count, 0
-        return as_rows(running, filled_like(running, count))
+        return as_rows(running, filled_like(running, self._count))
 
 
 class MovingAverage(Running):

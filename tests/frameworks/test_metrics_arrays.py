@@ -68,7 +68,6 @@ def test_arrays_are_reduced_element_by_element_and_nan_shows(to_array, setting):
         (np.int32, [2**30] * 3, {"mean": 2**30}),
         (np.uint16, [60_000] * 2, {"mean": 60_000, "sum": 120_000, "max": 60_000, "item": 60_000}),
         (np.uint32, [3_000_000_000], {"mean": 3e9, "sum": 3e9, "min": 3e9, "item": 3e9}),
-        (np.uint64, [2**31] * 2, {"mean": 2**31, "min": 2**31, "item": 2**31}),
         (ml_dtypes.float8_e4m3fn, [448] * 2, {"mean": 448, "sum": 896, "max": 448, "item": 448}),
         (ml_dtypes.int4, [7, 6], {"mean": 6.5, "sum": 13, "min": 6, "max": 7, "item": 6}),
     ],
@@ -80,7 +79,11 @@ def test_small_types_neither_overflow_nor_stop_growing(to_array, dtype, values, 
         return  # torch has no such type
     for reduce, result in expected.items():
         arrays = map(to_array, np.array(values, dtype=dtype))
-        assert float(logged(arrays, reduce=reduce, window=window).peek("value")) == result
+        reduced = logged(arrays, reduce=reduce, window=window).peek("value")
+        assert float(reduced) == result
+        if reduce != "item":
+            has_floats = reduce == "mean" or "float" in dtype.__name__
+            assert (np.asarray(reduced).dtype.kind == "f") == has_floats
 
 
 def test_a_number_first_does_not_make_half_precision_stop_growing():
@@ -91,15 +94,26 @@ def test_a_number_first_does_not_make_half_precision_stop_growing():
 @pytest.mark.parametrize("to_array", [np.array, to_torch], ids=["numpy", "torch"])
 @pytest.mark.parametrize(
     ("dtype", "value"),
-    [(np.int32, 2**31 - 1), (np.int64, 2**40 + 1)],  # the largest, and one that float32 lacks
+    # the largest, and two that float32 lacks
+    [(np.int32, 2**31 - 1), (np.int64, 2**40 + 1), (np.int64, -(2**40) - 1)],
 )
 @each_window
 def test_integers_are_reduced_exactly(window, dtype, value, to_array):
     arrays = [to_array(np.array(value, dtype=dtype))] * 3
     for reduce in ("mean", "sum", "min", "max", "item"):
-        reduced = logged(arrays, reduce=reduce, window=window).peek("value")
-        assert float(reduced) == (3 * value if reduce == "sum" else value)
-        assert (np.asarray(reduced).dtype.kind == "i") == (reduce != "mean")
+        metrics = logged(arrays, reduce=reduce, window=window)
+        first = metrics.reduce()["value"]
+        metrics.log_dict({"value": arrays[0]})
+        for reduced, count in (first, 3), (metrics.reduce()["value"], 1):
+            assert float(reduced) == (count * value if reduce == "sum" else value)
+            assert (np.asarray(reduced).dtype.kind == "i") == (reduce != "mean")
+
+
+@pytest.mark.parametrize("to_array", [np.array, to_torch], ids=["numpy", "torch"])
+@pytest.mark.parametrize("reduce", ["mean", "min", "max", "item"])
+def test_a_large_unsigned_integer_stays_positive(reduce, to_array):
+    values = [to_array(np.array(2**63, dtype=np.uint64))] * 2
+    assert float(logged(values, reduce=reduce).peek("value")) == 2**63
 
 
 @each_setting

@@ -16,7 +16,8 @@ def is_instance_of(value: Any, module: str, name: str) -> bool:
 
 def is_torch_tensor(value: Any) -> bool:
     """Returns whether a value is a tensor of torch."""
-    return is_instance_of(value, "torch", "Tensor")
+    # Not by is_instance_of, because the logger asks several times for each value.
+    return isinstance(value, getattr(sys.modules.get("torch"), "Tensor", ()))
 
 
 def is_mapping(value: Any) -> bool:

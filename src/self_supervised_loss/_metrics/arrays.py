@@ -154,7 +154,7 @@ def has_two_rows(value: Any) -> bool:
 
 def counts_in_row(value: Any) -> bool:
     """Returns whether a stored value has a second row, or gets one because Dynamo is tracing."""
-    return has_two_rows(value) or (is_torch_tensor(value) and is_dynamo_tracing())
+    return is_torch_tensor(value) and (bool(value.shape[0] == 2) or is_dynamo_tracing())
 
 
 def operand_for(value: Any, number: float) -> Any:

@@ -103,14 +103,14 @@ class MetricsLogger:
         path = to_path(key)
         try:
             record = node_at(self._root, path)
-            if isinstance(record, Record):
-                if (reduce, window, ema_coeff) != (None, None, None):
-                    record.settings.require_same(reduce, window, ema_coeff)
-                record.add(to_loggable(value))
-            else:
+            if record is None or isinstance(record, dict):
                 record = new_record(Settings.create(reduce, window, ema_coeff))
                 record.add(to_loggable(value))
                 insert(self._root, path, record)
+            else:
+                if (reduce, window, ema_coeff) != (None, None, None):
+                    record.settings.require_same(reduce, window, ema_coeff)
+                record.add(to_loggable(value))
         except Exception as error:
             kind = ValueError if isinstance(error, ValueError) else TypeError
             raise kind(f"cannot log {as_key(path)!r}: {error}") from error

@@ -182,7 +182,7 @@ def _require_instance(module: Any, module_id: ModuleID) -> None:
 
 
 def _warn_if_loss_is_ignored(module: Any) -> None:
-    if not is_dynamo_tracing() and has_loss_method(module):  # Dynamo cannot trace a warning
+    if has_loss_method(module) and not is_dynamo_tracing():  # Dynamo cannot trace a warning
         message = f"{class_name(module)}.{LOSS_METHOD} is not called. {remedy_message(module)}"
         warnings.warn(message, stacklevel=3)
 

@@ -8,5 +8,5 @@ from functools import partial
 os.environ["RLLIB_TEST_NO_JAX_IMPORT"] = "1"
 
 # RLlib's connectors look for their arguments in `inspect.stack()`. Without `context=0`, it reads
-# the source of all frames, which under pytest takes ten times as long as building a learner.
+# the source of all frames, which under pytest takes most of the time of building a learner.
 inspect.stack = partial(inspect.stack, context=0)

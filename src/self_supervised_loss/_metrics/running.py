@@ -101,7 +101,7 @@ class Running(Record):
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no value yet."""
+        """Whether there is no value."""
         # A flag would take time in each step of torch.compile, which would have to write it.
         return self._value is self._cleared
 

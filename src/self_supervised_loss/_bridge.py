@@ -1,22 +1,17 @@
 """Connects our API with the one of the same name in Ray RLlib. Nothing here imports RLlib first."""
 
 import importlib
-from typing import Any
 
 from self_supervised_loss._frameworks import find_imported
 
 _APIS = "ray.rllib.core.rl_module.apis"
 
 
-def find_rl_module() -> Any:
-    """Returns RLlib's `RLModule`, or None if the program has not imported it."""
-    return find_imported("ray.rllib.core.rl_module.rl_module", "RLModule")
-
-
 def is_rl_module_class(a_class: type) -> bool:
     """Returns whether a class derives from RLlib's `RLModule`."""
+    rl_module = find_imported("ray.rllib.core.rl_module.rl_module", "RLModule")
     # Not issubclass: it would call back into the two APIs.
-    return find_rl_module() in a_class.__mro__
+    return rl_module in a_class.__mro__
 
 
 def implements_rllib_api(a_class: type) -> bool:

@@ -110,8 +110,12 @@ class Learner(Generic[TensorT, ConfigT]):
         """
         losses: dict[ModuleID, TensorT] = {}
         for module_id, output in fwd_out.items():
-            module = unwrap(_get(self.module, module_id, "module"))
-            data = _get(batch, module_id, "batch")
+            try:
+                module, data = unwrap(self.module[module_id]), batch[module_id]
+            except KeyError as error:
+                _require_id(self.module, module_id, "module", error)
+                _require_id(batch, module_id, "batch", error)
+                raise  # a mapping has the ID and failed to load the item
             config = _config_for_module(self.config, module_id)
             try:
                 if isinstance(module, SelfSupervisedLossAPI):
@@ -123,9 +127,11 @@ class Learner(Generic[TensorT, ConfigT]):
                         fwd_out=output,
                         **kwargs,
                     )
+                elif isinstance(module, type):
+                    raise TypeError(_not_an_instance_message(module, module_id))
                 else:
-                    _require_instance(module, module_id)
-                    _warn_if_loss_is_ignored(module)
+                    if has_loss_method(module):
+                        _warn_about_ignored_loss(module)
                     loss = self.compute_loss_for_module(
                         module_id=module_id, config=config, batch=data, fwd_out=output, **kwargs
                     )
@@ -159,12 +165,8 @@ class Learner(Generic[TensorT, ConfigT]):
         raise NotImplementedError(_no_loss_message(module, module_id, type(self).__name__))
 
 
-def _get(mapping: Any, module_id: ModuleID, name: str) -> Any:
-    try:
-        return mapping[module_id]
-    except KeyError as error:
-        if module_id in mapping.keys():
-            raise  # the mapping has the ID and failed to load the item
+def _require_id(mapping: Any, module_id: ModuleID, name: str, error: KeyError) -> None:
+    if module_id not in mapping.keys():
         raise KeyError(_missing_message(mapping, module_id, name)) from error
 
 
@@ -176,13 +178,8 @@ def _config_for_module(config: Any, module_id: ModuleID) -> Any:
     return config
 
 
-def _require_instance(module: Any, module_id: ModuleID) -> None:
-    if isinstance(module, type):
-        raise TypeError(f"module {module_id!r} must be an instance. {remedy_message(module)}")
-
-
-def _warn_if_loss_is_ignored(module: Any) -> None:
-    if has_loss_method(module) and not is_dynamo_tracing():  # Dynamo cannot trace a warning
+def _warn_about_ignored_loss(module: Any) -> None:
+    if not is_dynamo_tracing():  # Dynamo cannot trace a warning
         message = f"{class_name(module)}.{LOSS_METHOD} is not called. {remedy_message(module)}"
         warnings.warn(message, stacklevel=3)
 
@@ -213,6 +210,10 @@ def _missing_message(mapping: Any, module_id: ModuleID, name: str) -> str:
     if not any(is_mapping(mapping[key]) for key in mapping.keys()):
         return f"{message} If these are columns, pass batch={{{module_id!r}: columns}}."
     return message
+
+
+def _not_an_instance_message(module: Any, module_id: ModuleID) -> str:
+    return f"module {module_id!r} must be an instance. {remedy_message(module)}"
 
 
 def _not_a_mapping_message(module: Any) -> str:

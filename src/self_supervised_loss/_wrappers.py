@@ -4,7 +4,6 @@ import abc
 from typing import Any
 
 from self_supervised_loss._api import SelfSupervisedLossAPI
-from self_supervised_loss._bridge import find_rl_module
 from self_supervised_loss._frameworks import find_imported
 
 LOSS_METHOD = "compute_self_supervised_loss"
@@ -34,7 +33,7 @@ def unwrap(module: Any) -> Any:
         RecursionError: If an `unwrapped()` method leads back to its own module.
     """
     for _ in range(_MOST_WRAPPERS):
-        if isinstance(module, SelfSupervisedLossAPI) or not _is_wrapper(module):
+        if isinstance(module, SelfSupervisedLossAPI):
             return module
         inside = _module_inside(module)
         if inside is module:
@@ -47,12 +46,12 @@ def has_loss_method(module: Any) -> bool:
     """Returns whether a module has a loss method, or forwards to a module that has one."""
     if hasattr(type(module), LOSS_METHOD):
         return True
-    # nn.Module's __getattr__ looks in places where no method is, and takes a microsecond.
     get_attribute = getattr(type(module), "__getattr__", None)
-    nn_module = find_imported("torch.nn", "Module")
-    if get_attribute in (None, getattr(nn_module, "__getattr__", None)):
+    if get_attribute is None:
         return False
-    return hasattr(module, LOSS_METHOD)
+    # nn.Module's __getattr__ looks in places where no method is, and takes a microsecond.
+    is_of_torch = getattr(get_attribute, "__module__", "") == "torch.nn.modules.module"
+    return not is_of_torch and hasattr(module, LOSS_METHOD)
 
 
 def class_name(module: Any) -> str:
@@ -80,8 +79,8 @@ def remedy_message(module: Any) -> str:
     )
 
 
-class _Wrapper(abc.ABC):  # noqa: B024 - only isinstance uses it
-    """Virtual base class of the wrappers.
+class _KnownWrapper(abc.ABC):  # noqa: B024 - only isinstance uses it
+    """Virtual base class of the wrapper classes in `_ATTRIBUTES`.
 
     `abc` caches the answer for each class without keeping the class alive, and Dynamo treats the
     answer as a constant.
@@ -89,19 +88,16 @@ class _Wrapper(abc.ABC):  # noqa: B024 - only isinstance uses it
 
     @classmethod
     def __subclasshook__(cls, subclass: type) -> bool:
-        return _has_unwrapped(subclass) or bool(_attribute_of(subclass))
+        return bool(_attribute_of(subclass))
 
 
-def _is_wrapper(module: Any) -> bool:
-    # `abc` also caches that a class is not a wrapper, but in a notebook a class may gain the method
-    # `unwrapped` later.
-    return isinstance(module, _Wrapper) or _has_unwrapped(type(module))
-
-
-def _has_unwrapped(module_class: type) -> bool:
-    unwrapped = getattr(module_class, "unwrapped", None)
-    # RLModule.unwrapped returns the module itself, so only an override makes a wrapper.
-    return callable(unwrapped) and unwrapped is not getattr(find_rl_module(), "unwrapped", None)
+def _module_inside(module: Any) -> Any:
+    """Returns the module inside a wrapper, and any other module itself."""
+    if callable(getattr(type(module), "unwrapped", None)):
+        return module.unwrapped()
+    if isinstance(module, _KnownWrapper):
+        return getattr(module, _attribute_of(type(module)))
+    return module
 
 
 def _attribute_of(wrapper_class: type) -> str:
@@ -110,12 +106,6 @@ def _attribute_of(wrapper_class: type) -> str:
         if name in _ATTRIBUTES:
             return _ATTRIBUTES[name]
     return ""
-
-
-def _module_inside(wrapper: Any) -> Any:
-    if callable(getattr(type(wrapper), "unwrapped", None)):
-        return wrapper.unwrapped()
-    return getattr(wrapper, _attribute_of(type(wrapper)))
 
 
 def _implements_the_api(value: Any) -> bool:

@@ -1,5 +1,6 @@
 """A module is trained through the wrappers of torch and Fabric as if it stood alone."""
 
+import functools
 import importlib
 from functools import partial
 
@@ -136,13 +137,13 @@ def test_a_wrapper_around_all_modules_is_refused(wrap):
 
 
 def test_an_instance_of_a_plain_module_is_not_asked_for_a_loss_method(monkeypatch):
-    class NewPolicy(Policy): ...  # about which abc knows nothing yet
+    original = nn.Module.__getattr__
 
+    @functools.wraps(original)
     def get_attribute(module, name):  # takes over a microsecond
         assert name != "compute_self_supervised_loss"
         return original(module, name)
 
-    original = nn.Module.__getattr__
     monkeypatch.setattr(nn.Module, "__getattr__", get_attribute)
-    learner = PolicyLearner(module={"policy": NewPolicy()})
+    learner = PolicyLearner(module={"policy": Policy()})
     assert compute_losses(learner, BATCH).keys() == {"policy"}

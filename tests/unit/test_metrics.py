@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from self_supervised_loss import MetricsLogger
+from self_supervised_loss._metrics.running import new_record
+from self_supervised_loss._metrics.settings import Settings
 
 
 def reduced(values, **settings):
@@ -296,7 +298,15 @@ def test_peek_of_an_unknown_key_lists_the_known_keys(key):
     )
 
 
-# Copies
+# Objects
+
+
+@pytest.mark.parametrize(
+    ("reduce", "window"), [(reduce, None) for reduce in (*REDUCTIONS, "ema")] + [("mean", 2)]
+)
+def test_a_record_has_no_dict_that_a_compiled_step_would_check(reduce, window):
+    record = new_record(Settings.create(reduce, window, None))
+    assert not hasattr(record, "__dict__")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,13 @@ from self_supervised_loss._metrics.settings import Settings
 
 
 class Record(ABC):
-    """A key of the logger: its settings, and its values in reduced form."""
+    """A key of the logger: its settings, and its values in reduced form.
+
+    Records have `__slots__`, because for an instance with a dict, Dynamo guards in each step that
+    the dict does not replace a method.
+    """
+
+    __slots__ = ("settings",)
 
     def __init__(self, settings: Settings) -> None:
         """Starts without a value."""
@@ -62,7 +68,12 @@ class Record(ABC):
 class Last(Record):
     """The last value, of any shape."""
 
-    _value: Any = None
+    __slots__ = ("_value",)
+
+    def __init__(self, settings: Settings) -> None:
+        """Starts without a value."""
+        super().__init__(settings)
+        self._value: Any = None
 
     @property
     def is_empty(self) -> bool:
@@ -96,8 +107,13 @@ class Running(Record):
     convert = staticmethod(widened)
     neutral: float = 0
 
-    _value: Any = None
-    _cleared: Any = None  # the value that `clear` left
+    __slots__ = ("_cleared", "_value")
+
+    def __init__(self, settings: Settings) -> None:
+        """Starts without a value."""
+        super().__init__(settings)
+        self._value: Any = None
+        self._cleared: Any = None  # the value that `clear` left
 
     @property
     def is_empty(self) -> bool:
@@ -151,6 +167,8 @@ class Running(Record):
 class Minimum(Running):
     """The smallest value."""
 
+    __slots__ = ()
+
     neutral = float("inf")
 
     def _combine(self, running: Any, value: Any) -> Any:
@@ -159,6 +177,8 @@ class Minimum(Running):
 
 class Maximum(Running):
     """The largest value."""
+
+    __slots__ = ()
 
     neutral = -float("inf")
 
@@ -173,15 +193,21 @@ class Sum(Running):
     Kahan (https://doi.org/10.1145/363707.363723).
     """
 
-    _lost: Any
+    __slots__ = ("_lost",)
+
+    def __init__(self, settings: Settings) -> None:
+        """Starts without a value."""
+        super().__init__(settings)
+        self._lost: Any = None
+
+    def clear(self) -> None:
+        """Forgets the values."""
+        super().clear()
+        self._lost = None
 
     def reduced(self) -> Any:
         """Returns the sum as a copy."""
         return copied(unboxed(self._corrected()))
-
-    def _start(self, first: Any) -> None:
-        super()._start(first)
-        self._lost = None
 
     def _combine(self, running: Any, value: Any) -> Any:
         total = running + value
@@ -201,9 +227,14 @@ class Mean(Sum):
     a number as a constant, and would compile the graph again for each count.
     """
 
+    __slots__ = ("_count",)
+
     convert = staticmethod(floating)
 
-    _count: int  # outdated once a row counts
+    def __init__(self, settings: Settings) -> None:
+        """Starts without a value."""
+        super().__init__(settings)
+        self._count = 0  # outdated once a row counts
 
     def clear(self) -> None:
         """Forgets the values."""
@@ -238,6 +269,8 @@ class Mean(Sum):
 class MovingAverage(Running):
     """An exponential moving average, which starts at the first value and is never cleared."""
 
+    __slots__ = ("_coeff",)
+
     convert = staticmethod(floating)
 
     def __init__(self, settings: Settings, coeff: float) -> None:
@@ -255,6 +288,8 @@ class MovingAverage(Running):
 
 class Window(Record):
     """The last values, which are reduced when the result is read."""
+
+    __slots__ = ("_kind", "_size", "_values")
 
     def __init__(self, settings: Settings, kind: type[Running], size: int) -> None:
         """Starts without a value, and keeps at most `size` of them."""

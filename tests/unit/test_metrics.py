@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from self_supervised_loss import MetricsLogger
-from self_supervised_loss._metrics.running import new_record
+from self_supervised_loss._metrics.records import new_record
 from self_supervised_loss._metrics.settings import Settings
 
 

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from self_supervised_loss._metrics.arrays import to_loggable
-from self_supervised_loss._metrics.records import (
+from self_supervised_loss._metrics.records import Record, new_record
+from self_supervised_loss._metrics.settings import Reduce, Settings
+from self_supervised_loss._metrics.tree import (
     Key,
     Path,
     as_key,
@@ -15,8 +17,6 @@ from self_supervised_loss._metrics.records import (
     records_below,
     to_path,
 )
-from self_supervised_loss._metrics.running import Record, new_record
-from self_supervised_loss._metrics.settings import Reduce, Settings
 
 
 class MetricsLogger:

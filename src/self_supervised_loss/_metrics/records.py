@@ -1,99 +1,352 @@
-"""The records of a logger, one for each key, in dicts that are nested like the result."""
+"""The records of keys: the last value, a running result, or a window."""
 
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import Any
 
-from self_supervised_loss._metrics.running import Record
-from self_supervised_loss._metrics.settings import DEFAULT
+from self_supervised_loss._frameworks import is_torch_tensor
+from self_supervised_loss._metrics.arrays import (
+    as_rows,
+    boxed,
+    converted_copy,
+    copied,
+    counts_in_row,
+    filled_like,
+    floating,
+    go_together,
+    has_two_rows,
+    is_number,
+    is_single,
+    larger,
+    operand_for,
+    promotes_freely,
+    shape_of,
+    smaller,
+    unboxed,
+    unboxed_shape_of,
+    widened,
+    with_correction,
+)
+from self_supervised_loss._metrics.settings import Settings
 
-Key: TypeAlias = str | tuple[str, ...]  # as a user writes it
-Path: TypeAlias = tuple[str, ...]  # the names that lead from the outermost dict to a key
 
+class Record(ABC):
+    """A key of the logger: its settings, and its values in reduced form.
 
-def to_path(key: Key) -> Path:
-    """Returns a key as a path.
-
-    Raises:
-        TypeError: If the key is not a string or a tuple of strings.
+    Records have `__slots__`, which saves time in compiled steps: Dynamo would check in each call
+    whether a `__dict__` overrides a method.
     """
-    if isinstance(key, str):
-        return (key,)
-    if isinstance(key, tuple) and key and all(isinstance(name, str) for name in key):
-        return key
-    raise TypeError(f"a key must be a string or a tuple of strings, got {key!r}")
+
+    __slots__ = ("settings",)
+
+    def __init__(self, settings: Settings) -> None:
+        """Starts without a value."""
+        self.settings = settings
+
+    @property
+    @abstractmethod
+    def is_empty(self) -> bool:
+        """Whether there is no value."""
+
+    @abstractmethod
+    def add(self, value: Any) -> None:
+        """Adds a value. A value that is rejected changes nothing.
+
+        Raises:
+            ValueError: If the value does not fit the earlier ones.
+        """
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Forgets the values."""
+
+    @abstractmethod
+    def reduced(self) -> Any:
+        """Returns the result as a copy."""
 
 
-def as_key(path: Path) -> Key:
-    """Returns a path as a user writes it."""
-    return path[0] if len(path) == 1 else path
+class Last(Record):
+    """The last value, of any shape."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, settings: Settings) -> None:
+        """Starts without a value."""
+        super().__init__(settings)
+        self._value: Any = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no value."""
+        return self._value is None
+
+    def add(self, value: Any) -> None:
+        """Replaces the value."""
+        self._value = copied(value)
+
+    def clear(self) -> None:
+        """Forgets the value."""
+        self._value = None
+
+    def reduced(self) -> Any:
+        """Returns a copy of the value."""
+        return copied(self._value)
 
 
-def node_at(root: dict[str, Any], path: Path) -> Any:
-    """Returns the record or the dict at a path, or None."""
-    node: Any = root
-    for name in path:
-        if not isinstance(node, dict) or name not in node:
-            return None
-        node = node[name]
-    return node
+class Running(Record):
+    """A result that is updated with each value, element by element.
 
+    It starts without a value, because Dynamo returns the arguments of a constructor from the graph.
+    A loss that is logged and returned would share an output with its detached copy.
 
-def records_below(node: Any) -> dict[Path, Record]:
-    """Returns the records at and below a node that have values, by the path from the node."""
-    if isinstance(node, Record):
-        return {} if node.is_empty else {(): node}
-    children = node.items() if isinstance(node, dict) else ()
-    return {
-        (name, *path): record
-        for name, child in children
-        for path, record in records_below(child).items()
-    }
-
-
-def insert(root: dict[str, Any], path: Path, record: Record) -> None:
-    """Inserts the record of a new key. It replaces records without values that are in its place.
-
-    Raises:
-        ValueError: If a record with values is in its place.
+    Attributes:
+        convert: Brings a value into the type of the result.
+        neutral: The number that changes no value it is combined with.
     """
-    node = root
-    for length, name in enumerate(path[:-1], start=1):
-        if not isinstance(node.get(name), dict):
-            _require_no_values(node.get(name), path[:length])
-            node[name] = {}
-        node = node[name]
-    _require_no_values(node.get(path[-1]), path)
-    node[path[-1]] = record
+
+    convert = staticmethod(widened)
+    neutral: float = 0
+
+    __slots__ = ("_cleared", "_value")
+
+    def __init__(self, settings: Settings) -> None:
+        """Starts without a value."""
+        super().__init__(settings)
+        self._value: Any = None
+        self._cleared: Any = None  # the value that `clear` left
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no value."""
+        # A flag would take time in each step of torch.compile, which would have to write it.
+        return self._value is self._cleared
+
+    def add(self, value: Any) -> None:
+        """Combines a value with the result. A value that is rejected changes nothing."""
+        if self._fits(value):
+            self._fold(value)
+        elif self.is_empty:
+            self._start(value)
+        else:
+            raise ValueError(_mismatch_message(unboxed(self._value), value))
+
+    def clear(self) -> None:
+        """Forgets the values.
+
+        A tensor of torch stays a tensor. Otherwise `torch.compile` would compile a step that adds
+        the next value again.
+        """
+        is_tensor = is_torch_tensor(self._value)
+        self._cleared = filled_like(self._value, self.neutral) if is_tensor else None
+        self._value = self._cleared
+
+    def reduced(self) -> Any:
+        """Returns the result as a copy."""
+        return copied(unboxed(self._value))
+
+    def _fits(self, value: Any) -> bool:
+        return (
+            self._value is not None
+            and unboxed_shape_of(self._value) == shape_of(value)
+            and go_together(self._value, value)
+        )
+
+    def _start(self, first: Any) -> None:
+        self._value = boxed(converted_copy(first, self.convert))
+
+    def _fold(self, value: Any) -> None:
+        # torch converts and combines in one kernel.
+        is_ready = promotes_freely(value) and not is_number(self._value)
+        value = value if is_ready else boxed(self.convert(value))
+        self._value = self._combine(self._value, value)
+
+    @abstractmethod
+    def _combine(self, running: Any, value: Any) -> Any: ...
 
 
-def cleared(node: dict[str, Any]) -> dict[str, Any]:
-    """Clears the records, and drops those that have been empty for a cycle.
+class Minimum(Running):
+    """The smallest value."""
 
-    Records whose settings are not the default stay.
+    __slots__ = ()
+
+    neutral = float("inf")
+
+    def _combine(self, running: Any, value: Any) -> Any:
+        return smaller(running, value)
+
+
+class Maximum(Running):
+    """The largest value."""
+
+    __slots__ = ()
+
+    neutral = -float("inf")
+
+    def _combine(self, running: Any, value: Any) -> Any:
+        return larger(running, value)
+
+
+class Sum(Running):
+    """The sum of the values.
+
+    In single precision, which JAX alone uses here, it is compensated for rounding errors, after
+    Kahan (https://doi.org/10.1145/363707.363723).
     """
-    kept: dict[str, Any] = {}
-    for name, child in node.items():
-        if isinstance(child, dict):
-            if inside := cleared(child):
-                kept[name] = inside
-        elif not child.is_empty or child.settings != DEFAULT:
-            child.clear()
-            kept[name] = child
-    return kept
+
+    __slots__ = ("_lost",)
+
+    def __init__(self, settings: Settings) -> None:
+        """Starts without a value."""
+        super().__init__(settings)
+        self._lost: Any = None
+
+    def clear(self) -> None:
+        """Forgets the values."""
+        super().clear()
+        self._lost = None
+
+    def reduced(self) -> Any:
+        """Returns the sum as a copy."""
+        return copied(unboxed(self._corrected()))
+
+    def _combine(self, running: Any, value: Any) -> Any:
+        total = running + value
+        if is_single(total):
+            lost = value - (total - running)
+            self._lost = lost if self._lost is None else self._lost + lost
+        return total
+
+    def _corrected(self) -> Any:
+        return self._value if self._lost is None else with_correction(self._value, self._lost)
 
 
-def nested(results: Mapping[Path, Any]) -> dict[str, Any]:
-    """Returns results by path as nested dicts."""
-    outermost: dict[str, Any] = {}
-    for path, result in results.items():
-        node = outermost
-        for name in path[:-1]:
-            node = node.setdefault(name, {})
-        node[path[-1]] = result
-    return outermost
+class Mean(Sum):
+    """The mean of the values.
+
+    In a graph of torch, the box of the sum has a second row, which counts the values. Dynamo treats
+    a number as a constant, and would compile the graph again for each count.
+    """
+
+    __slots__ = ("_count",)
+
+    convert = staticmethod(floating)
+
+    def __init__(self, settings: Settings) -> None:
+        """Starts without a value."""
+        super().__init__(settings)
+        self._count = 0  # outdated once a row counts
+
+    def clear(self) -> None:
+        """Forgets the values."""
+        super().clear()
+        self._count = 0
+
+    def reduced(self) -> Any:
+        """Returns the mean as a new value."""
+        if has_two_rows(self._value):
+            return self._value[0] / self._value[1]
+        return unboxed(self._corrected() / operand_for(self._value, self._count))
+
+    def _start(self, first: Any) -> None:
+        super()._start(first)
+        self._count = 1
+        if counts_in_row(self._value):
+            self._value = self._with_row(self._value)
+
+    def _combine(self, running: Any, value: Any) -> Any:
+        if counts_in_row(running):
+            rows = self._with_row(running)
+            return as_rows(rows[:1] + value, rows[1:] + 1)
+        self._count += 1
+        return super()._combine(running, value)
+
+    def _with_row(self, running: Any) -> Any:
+        if has_two_rows(running):
+            return running
+        return as_rows(running, filled_like(running, self._count))
 
 
-def _require_no_values(node: Any, path: Path) -> None:
-    for below in records_below(node):
-        existing = as_key((*path, *below))
-        raise ValueError(f"a key is either a value or a dict, and {existing!r} exists")
+class MovingAverage(Running):
+    """An exponential moving average, which starts at the first value and is never cleared."""
+
+    __slots__ = ("_coeff",)
+
+    convert = staticmethod(floating)
+
+    def __init__(self, settings: Settings, coeff: float) -> None:
+        """Starts without a value. Each value after the first has the weight `coeff`."""
+        super().__init__(settings)
+        self._coeff = coeff
+
+    def clear(self) -> None:
+        """Keeps the average."""
+
+    def _combine(self, running: Any, value: Any) -> Any:
+        old, new = operand_for(running, 1 - self._coeff), operand_for(running, self._coeff)
+        return old * running + new * floating(value)
+
+
+class Window(Record):
+    """The last values, which are reduced when the result is read."""
+
+    __slots__ = ("_kind", "_size", "_values")
+
+    def __init__(self, settings: Settings, kind: type[Running], size: int) -> None:
+        """Starts without a value, and keeps at most `size` of them."""
+        super().__init__(settings)
+        self._kind, self._size = kind, size
+        self._values: deque[Any] = deque()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no value."""
+        return len(self._values) == 0
+
+    def add(self, value: Any) -> None:
+        """Adds a value, and drops the oldest if there are too many."""
+        if not self._fits(value):
+            raise ValueError(_mismatch_message(self._values[-1], value))
+        self._values.append(converted_copy(value, self._kind.convert))
+        if len(self._values) > self._size:  # Dynamo of torch 2.13 gets maxlen wrong
+            self._values.popleft()
+
+    def clear(self) -> None:
+        """Forgets the values."""
+        self._values.clear()
+
+    def reduced(self) -> Any:
+        """Returns the result as a copy."""
+        running = self._kind(self.settings)
+        for value in self._values:
+            running.add(value)
+        return running.reduced()
+
+    def _fits(self, value: Any) -> bool:
+        if not self._values:
+            return True
+        newest = self._values[-1]
+        return bool(shape_of(newest) == shape_of(value)) and go_together(newest, value)
+
+
+_KINDS: dict[str, type[Running]] = {"mean": Mean, "min": Minimum, "max": Maximum, "sum": Sum}
+
+
+def new_record(settings: Settings) -> Record:
+    """Returns a record without a value."""
+    if settings.reduce == "item" or settings.window == 1:
+        return Last(settings)
+    if settings.ema_coeff is not None:
+        return MovingAverage(settings, float(settings.ema_coeff))
+    kind = _KINDS[settings.reduce]
+    return kind(settings) if settings.window is None else Window(settings, kind, settings.window)
+
+
+def _mismatch_message(earlier: Any, value: Any) -> str:
+    if shape_of(earlier) != shape_of(value):
+        return f"expected shape {tuple(shape_of(earlier))} as before, got {tuple(shape_of(value))}"
+    return f"expected {_place(earlier)} as before, got {_place(value)}"
+
+
+def _place(array: Any) -> str:
+    name = f"{type(array).__module__}.{type(array).__name__}"
+    return f"{name} on {array.device}" if is_torch_tensor(array) else name

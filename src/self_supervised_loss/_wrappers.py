@@ -32,14 +32,15 @@ def unwrap(module: Any) -> Any:
     Raises:
         RecursionError: If an `unwrapped()` method leads back to its own module.
     """
-    for _ in range(_MOST_WRAPPERS):
-        if isinstance(module, SelfSupervisedLossAPI):
-            return module
+    depth = 0
+    while not isinstance(module, SelfSupervisedLossAPI):
         inside = _module_inside(module)
         if inside is module:
-            return module
-        module = inside
-    raise RecursionError(_endless_message(module))
+            break
+        module, depth = inside, depth + 1
+        if depth == _MOST_WRAPPERS:
+            raise RecursionError(_endless_message(module))
+    return module
 
 
 def has_loss_method(module: Any) -> bool:

@@ -1,6 +1,7 @@
 """Arrays of NumPy, JAX and torch in the logger."""
 
 import gc
+import math
 import weakref
 
 import jax
@@ -150,17 +151,21 @@ def test_the_last_value_may_have_any_shape(to_array, setting):
             for first, then in [((2,), (3,)), ((4, 1), (4,)), ((2,), ()), ((), (2,))]
         ),
         (torch.zeros(2), torch.zeros(2, device="meta"), "cpu as before, got torch.Tensor on meta"),
+        (torch.zeros(()), torch.zeros((), device="meta"), "as before, got torch.Tensor on meta"),
         (torch.zeros(2), np.zeros(2), "torch.Tensor on cpu as before, got numpy.ndarray"),
         (jnp.zeros(()), torch.zeros(()), "ArrayImpl as before, got torch.Tensor on cpu"),
+        (jnp.zeros(()), np.zeros(()), "ArrayImpl as before, got numpy.ndarray"),
     ],
 )
 def test_a_value_of_another_shape_or_from_another_place_is_refused(first, then, message, setting):
-    metrics = logged([first], **setting)
+    # A number goes together with each of them.
+    metrics = logged([first] if first.shape else [first, float(first)], **setting)
+    before = metrics.peek("value").tolist()
     with pytest.raises(ValueError) as raised:
         metrics.log_value("value", then)
     assert str(raised.value).startswith("cannot log 'value': expected ")
     assert str(raised.value).endswith(message)
-    assert metrics.peek("value").tolist() == first.tolist()
+    assert metrics.peek("value").tolist() == before
 
 
 @each_framework
@@ -184,6 +189,38 @@ def test_after_a_reduce_values_start_over_in_any_shape_and_type(to_array, settin
         assert np.asarray(reduced).tolist() == np.asarray(value).tolist()
 
 
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if s["reduce"] != "ema"], ids=str)
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (torch.tensor(1), torch.tensor(math.inf)),
+        (torch.tensor(1), torch.tensor(-math.inf)),
+        (torch.tensor(1), torch.tensor(0.1)),
+        (torch.tensor(1.0), 2.0),
+        (torch.tensor(1.0), 2**64),
+        (torch.ones((), device="meta"), torch.tensor(3.0)),
+        (torch.tensor(1.0), np.array(3.0)),
+    ],
+    ids=str,
+)
+def test_a_reduce_leaves_no_type_and_no_device_behind(first, then, setting):
+    metrics = logged([first], **setting)
+    metrics.reduce()
+    metrics.log_dict({"value": then})
+    after, alone = metrics.reduce()["value"], logged([then], **setting).reduce()["value"]
+    assert type(after) is type(alone)
+    assert getattr(after, "dtype", None) == getattr(alone, "dtype", None)
+    assert after == alone
+
+
+@pytest.mark.parametrize("small", [0.1, torch.tensor(0.1)], ids=["number", "tensor"])
+@each_window
+def test_an_integer_first_does_not_make_later_floats_imprecise(window, small):
+    total = logged([torch.tensor(0)] + [small] * 1000, reduce="sum", window=window).peek("value")
+    assert np.asarray(total).dtype == np.float64
+    assert float(total) == pytest.approx(1000 * float(small) * (1 if window is None else 0.5))
+
+
 def test_settings_may_be_numbers_of_numpy():
     values = torch.tensor([1.0, 2.0, 3.0])
     assert logged(values, window=np.int64(2)).peek("value") == 2.5
@@ -196,6 +233,10 @@ def test_a_long_mean_does_not_drift(to_array):
     assert float(logged(values).peek("value")) == pytest.approx(0.1, rel=1e-6)
 
 
+def test_a_sum_in_single_precision_keeps_what_cancels():
+    assert logged(map(jnp.float32, (0.125, 1e8, -1e8)), reduce="sum").peek("value") == 0.125
+
+
 @each_framework
 @pytest.mark.parametrize("reduce", ["mean", "sum", "ema", "max"])
 def test_complex_values_are_refused(to_array, reduce):
@@ -206,6 +247,12 @@ def test_complex_values_are_refused(to_array, reduce):
     with pytest.raises(TypeError, match="expected real numbers, got"):
         metrics.log_value("value", value)
     assert float(metrics.peek("value")) == 1.0
+
+
+@each_window
+def test_dates_are_refused_when_they_are_logged(window):
+    with pytest.raises(TypeError, match="expected real numbers, got datetime64"):
+        logged([np.datetime64("2026-01-01")], window=window)
 
 
 @each_setting

@@ -16,7 +16,10 @@ def to_loggable(value: Any) -> Any:
 
     Raises:
         TypeError: If the value is anything else.
+        OverflowError: If a number is too large for a float.
     """
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return float(value)  # arrays hold integers of 64 bits
     if is_number(value):
         return value
     if is_torch_tensor(value):
@@ -33,18 +36,21 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float))
 
 
-def shape_of(value: Any) -> Any:
-    """Returns the shape of a value, `()` for a number."""
+def dimensions_of(value: Any) -> Any:
+    """Returns the dimensions of a value, `()` for a number."""
     return () if is_number(value) else value.shape
 
 
 def go_together(kept: Any, value: Any) -> bool:
-    """Returns whether two values of one shape belong to one framework and are on one device."""
+    """Returns whether two values have one shape, belong to one framework and are on one device."""
+    if dimensions_of(kept) != dimensions_of(value):
+        return False
     if is_number(kept) or is_number(value):
         return True
-    if type(kept) is not type(value) and is_torch_tensor(kept) != is_torch_tensor(value):
-        return False
-    return not value.shape or not is_torch_tensor(value) or bool(kept.device == value.device)
+    if is_torch_tensor(kept) and is_torch_tensor(value):
+        return bool(kept.device == value.device)
+    is_other_framework = is_torch_tensor(kept) or is_torch_tensor(value)
+    return not is_other_framework and _is_jax_array(kept) == _is_jax_array(value)
 
 
 def boxed(value: Any) -> Any:
@@ -61,11 +67,6 @@ def unboxed(value: Any) -> Any:
     return value[0] if is_torch_tensor(value) else value
 
 
-def unboxed_shape_of(value: Any) -> Any:
-    """Returns the shape that a stored value has without its box."""
-    return value.shape[1:] if is_torch_tensor(value) else shape_of(value)
-
-
 def copied(value: Any) -> Any:
     """Returns a copy, which in-place changes of the value do not affect."""
     if is_number(value) or _is_jax_array(value):
@@ -77,6 +78,23 @@ def copied(value: Any) -> Any:
         # the graph, without a gradient.
         return value.neg().neg()
     return value.clone()
+
+
+def continues(kept: Any, value: Any) -> bool:
+    """Returns whether a stored tensor can take up a value of torch as it is."""
+    return (
+        is_torch_tensor(kept)
+        and is_torch_tensor(value)
+        and bool(kept.shape[1:] == value.shape)
+        and bool(kept.device == value.device)
+        and _can_hold(kept, value)
+    )
+
+
+def widened_for(kept: Any, value: Any) -> Any:
+    """Returns a stored value in floating point if it holds integers and is to take up a float."""
+    # torch would choose single precision.
+    return _in_double(kept) if is_torch_tensor(kept) and not _can_hold(kept, value) else kept
 
 
 def converted_copy(value: Any, convert: Callable[[Any], Any]) -> Any:
@@ -92,11 +110,11 @@ def widened(value: Any) -> Any:
     devices without double precision, such as Apple's MPS.
 
     Raises:
-        TypeError: If the value is complex.
+        TypeError: If the value is complex, or another array without real numbers.
     """
     if is_number(value):
         return value
-    if "complex" in str(value.dtype):
+    if not _is_real(value):
         raise TypeError(f"expected real numbers, got {value.dtype}")
     if is_torch_tensor(value):
         return value.long() if _is_integer(value) else _in_double(value)
@@ -175,6 +193,12 @@ def is_single(value: Any) -> bool:
     return _is_jax_array(value) and bool(value.dtype.name == "float32")
 
 
+def rounding_error(first: Any, second: Any, total: Any) -> Any:
+    """Returns the part of a sum of two arrays that rounding removed from the total."""
+    added = total - first
+    return (first - (total - added)) + (second - added)
+
+
 def with_correction(total: Any, correction: Any) -> Any:
     """Adds a correction to an array of JAX, except where it is infinite or NaN."""
     jnp = find_imported("jax", "numpy")
@@ -184,6 +208,18 @@ def with_correction(total: Any, correction: Any) -> Any:
 def _is_jax_array(value: Any) -> bool:
     # Dynamo cannot trace isinstance with JAX's class.
     return not is_torch_tensor(value) and is_instance_of(value, "jax", "Array")
+
+
+def _can_hold(tensor: Any, value: Any) -> bool:
+    if tensor.is_floating_point() or isinstance(value, int):
+        return True
+    return is_torch_tensor(value) and not value.is_floating_point()
+
+
+def _is_real(array: Any) -> bool:
+    if is_torch_tensor(array):
+        return not array.is_complex()
+    return array.dtype.kind not in "cmMOSU"
 
 
 def _is_integer(array: Any) -> bool:

@@ -46,10 +46,14 @@ class MetricsLogger:
     are intentional: the default of `log_value` is a mean, not a moving average, and NaN is not
     skipped.
 
-    Precision: Results have 64 bits, float64 or, for sums and extremes of integers, int64. In JAX
-    they have 32 bits, unless the program enables 64. After a million float32 values, the relative
-    error of a mean is below 1e-5 with torch and NumPy, and below 1e-4 with JAX in 32 bits. On
-    devices without double precision, such as Apple's MPS, a mean drifts like any sum in float32.
+    Precision: Results have 64 bits, float64 or, for sums and extremes of integers, int64 (uint64
+    with NumPy's unsigned types; float64 with torch's uint64). In JAX they have 32 bits, unless the
+    program enables 64, and a sum of large integers overflows. Only `"item"` and `window=1` return
+    a value as it was logged. After a million float32 values, the relative error of a mean is below
+    1e-5 with torch and NumPy, and below 1e-4 with JAX in 32 bits. On devices without double
+    precision, such as Apple's MPS, a mean drifts like any sum in float32.
+    Under `jax.debug_nans`, JAX raises its error when a NaN is combined with another value, or when
+    a mean or sum gets an infinity.
 
     Threads: A logger is not safe to share between threads.
 
@@ -85,7 +89,9 @@ class MetricsLogger:
 
         Args:
             key: A name, or a tuple of names that leads to the value in the nested result.
-            value: A number or an array. All values of a key have one shape, except for `"item"`.
+            value: A number or an array. All values of a key between two calls of `reduce()` have
+                one shape, framework and device, except for `"item"` and `window=1`. A number goes
+                together with arrays of shape `()`.
             reduce: How the values are combined: `"mean"` (the default), `"min"`, `"max"`, `"sum"`,
                 `"ema"` (an exponential moving average) or `"item"` (the last value, of any shape).
             window: The number of most recent values to combine. By default, all values since the

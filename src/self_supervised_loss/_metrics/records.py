@@ -8,9 +8,11 @@ from self_supervised_loss._frameworks import is_torch_tensor
 from self_supervised_loss._metrics.arrays import (
     as_rows,
     boxed,
+    continues,
     converted_copy,
     copied,
     counts_in_row,
+    dimensions_of,
     filled_like,
     floating,
     go_together,
@@ -20,11 +22,11 @@ from self_supervised_loss._metrics.arrays import (
     larger,
     operand_for,
     promotes_freely,
-    shape_of,
+    rounding_error,
     smaller,
     unboxed,
-    unboxed_shape_of,
     widened,
+    widened_for,
     with_correction,
 )
 from self_supervised_loss._metrics.settings import Settings
@@ -54,6 +56,7 @@ class Record(ABC):
 
         Raises:
             ValueError: If the value does not fit the earlier ones.
+            TypeError: If the value cannot be reduced.
         """
 
     @abstractmethod
@@ -96,8 +99,9 @@ class Last(Record):
 class Running(Record):
     """A result that is updated with each value, element by element.
 
-    It starts without a value, because Dynamo returns the arguments of a constructor from the graph.
-    A loss that is logged and returned would share an output with its detached copy.
+    The constructor does not take the first value, because Dynamo makes the arguments of a
+    constructor outputs of the graph. A loss that is logged and returned would then share an output
+    with its detached copy.
 
     Attributes:
         convert: Brings a value into the type of the result.
@@ -123,12 +127,16 @@ class Running(Record):
 
     def add(self, value: Any) -> None:
         """Combines a value with the result. A value that is rejected changes nothing."""
-        if self._fits(value):
+        # The common case comes first: if a step of torch.compile asked whether the record is empty,
+        # it would take another graph.
+        if continues(self._value, value):
             self._fold(value)
         elif self.is_empty:
             self._start(value)
         else:
-            raise ValueError(_mismatch_message(unboxed(self._value), value))
+            _require_same_kind(unboxed(self._value), value)
+            self._value = widened_for(self._value, value)
+            self._fold(value)
 
     def clear(self) -> None:
         """Forgets the values.
@@ -143,13 +151,6 @@ class Running(Record):
     def reduced(self) -> Any:
         """Returns the result as a copy."""
         return copied(unboxed(self._value))
-
-    def _fits(self, value: Any) -> bool:
-        return (
-            self._value is not None
-            and unboxed_shape_of(self._value) == shape_of(value)
-            and go_together(self._value, value)
-        )
 
     def _start(self, first: Any) -> None:
         self._value = boxed(converted_copy(first, self.convert))
@@ -189,8 +190,8 @@ class Maximum(Running):
 class Sum(Running):
     """The sum of the values.
 
-    In single precision, which JAX alone uses here, it is compensated for rounding errors, after
-    Kahan (https://doi.org/10.1145/363707.363723).
+    In JAX's single precision, the rounding error of each step is added up separately, as in the
+    algorithm Sum2 of Ogita, Rump and Oishi (https://doi.org/10.1137/030601818).
     """
 
     __slots__ = ("_lost",)
@@ -212,7 +213,7 @@ class Sum(Running):
     def _combine(self, running: Any, value: Any) -> Any:
         total = running + value
         if is_single(total):
-            lost = value - (total - running)
+            lost = rounding_error(running, value, total)
             self._lost = lost if self._lost is None else self._lost + lost
         return total
 
@@ -223,8 +224,8 @@ class Sum(Running):
 class Mean(Sum):
     """The mean of the values.
 
-    In a graph of torch, the box of the sum has a second row, which counts the values. Dynamo treats
-    a number as a constant, and would compile the graph again for each count.
+    In a graph of torch, the stored tensor has two rows, the sum and the number of values. Dynamo
+    treats a Python number as a constant, and would compile the graph again for each.
     """
 
     __slots__ = ("_count",)
@@ -234,7 +235,7 @@ class Mean(Sum):
     def __init__(self, settings: Settings) -> None:
         """Starts without a value."""
         super().__init__(settings)
-        self._count = 0  # outdated once a row counts
+        self._count = 0  # not kept up to date if there is a second row
 
     def clear(self) -> None:
         """Forgets the values."""
@@ -304,8 +305,8 @@ class Window(Record):
 
     def add(self, value: Any) -> None:
         """Adds a value, and drops the oldest if there are too many."""
-        if not self._fits(value):
-            raise ValueError(_mismatch_message(self._values[-1], value))
+        if self._values:
+            _require_same_kind(self._value_to_match(value), value)
         self._values.append(converted_copy(value, self._kind.convert))
         if len(self._values) > self._size:  # Dynamo of torch 2.13 gets maxlen wrong
             self._values.popleft()
@@ -321,11 +322,12 @@ class Window(Record):
             running.add(value)
         return running.reduced()
 
-    def _fits(self, value: Any) -> bool:
-        if not self._values:
-            return True
+    def _value_to_match(self, value: Any) -> Any:
         newest = self._values[-1]
-        return bool(shape_of(newest) == shape_of(value)) and go_together(newest, value)
+        if is_number(newest) and not is_number(value):
+            # A number goes together with arrays of all frameworks, which do not go together.
+            return next((array for array in reversed(self._values) if not is_number(array)), newest)
+        return newest
 
 
 _KINDS: dict[str, type[Running]] = {"mean": Mean, "min": Minimum, "max": Maximum, "sum": Sum}
@@ -341,9 +343,15 @@ def new_record(settings: Settings) -> Record:
     return kind(settings) if settings.window is None else Window(settings, kind, settings.window)
 
 
+def _require_same_kind(earlier: Any, value: Any) -> None:
+    if not go_together(earlier, value):
+        raise ValueError(_mismatch_message(earlier, value))
+
+
 def _mismatch_message(earlier: Any, value: Any) -> str:
-    if shape_of(earlier) != shape_of(value):
-        return f"expected shape {tuple(shape_of(earlier))} as before, got {tuple(shape_of(value))}"
+    before, now = tuple(dimensions_of(earlier)), tuple(dimensions_of(value))
+    if before != now:
+        return f"expected shape {before} as before, got {now}"
     return f"expected {_place(earlier)} as before, got {_place(value)}"
 
 

@@ -95,6 +95,10 @@ class Shaped(float):
     shape = (4,)
 
 
+async def returns_later(self, **arguments):
+    return 1.0
+
+
 NOT_THE_API = "does not implement SelfSupervisedLossAPI.\n "
 NOT_ACCEPTED = "compute_self_supervised_loss does not accept"
 RETURN_A_SCALAR = "Return one scalar, and log any other values."
@@ -117,6 +121,7 @@ VIOLATIONS = [
     ),
     (returning(None), f"The loss is None.\n  {RETURN_A_SCALAR}"),
     (returning("1.0"), f"The loss is a str, not a real number.\n  {RETURN_A_SCALAR}"),
+    (module_with(returns_later), "The loss method is async.\n  Define it without async."),
     (returning(Shaped()), f"The loss has shape (4,), expected ().\n  {RETURN_A_SCALAR}"),
     (
         returning(float("nan")),

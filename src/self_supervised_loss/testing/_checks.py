@@ -10,6 +10,7 @@ fault, or in `HINTS` if it may be intentional. Messages appear in the order of t
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from traceback import FrameSummary, extract_tb
+from types import CoroutineType
 from typing import Any
 
 from self_supervised_loss import SelfSupervisedLossAPI
@@ -107,7 +108,10 @@ def returns_a_finite_scalar(trial: Trial) -> Iterator[str]:
     """The loss is one real number."""
     if trial.error is not None or not trial.call.can_be_made:
         return
-    if fault := scalar_fault(trial.loss):
+    if isinstance(trial.loss, CoroutineType):
+        trial.loss.close()  # otherwise Python also warns that nothing awaited it
+        yield "The loss method is async.\n  Define it without async."
+    elif fault := scalar_fault(trial.loss):
         yield f"The loss {fault}.\n  Return one scalar, and log any other values."
     elif not math.isfinite(loss := to_float(trial.loss)):
         yield f"The loss is {loss}.\n  Look for a division by zero or a logarithm of zero."

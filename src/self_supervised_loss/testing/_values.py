@@ -165,7 +165,7 @@ def is_discrete(value: Any) -> bool:
 def to_float(value: Any) -> float:
     """Returns the number in a real scalar."""
     # Not float(), which accepts strings.
-    return math.fsum([value.detach() if hasattr(value, "detach") else value])
+    return math.fsum([value.detach() if is_torch_tensor(value) else value])
 
 
 def extremes(array: Any) -> tuple[float, float]:

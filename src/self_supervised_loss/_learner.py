@@ -13,6 +13,7 @@ from self_supervised_loss._wrappers import (
     LOSS_METHOD,
     class_name,
     has_loss_method,
+    is_outdated,
     remedy_message,
     unwrap,
 )
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     Modules = SupportsKeysAndGetItem[ModuleID, Any]
 else:
-    Modules = Any  # for pydantic and others that evaluate annotations, where _typeshed is missing
+    Modules = Any  # _typeshed exists for type checkers only, and pydantic evaluates annotations
 
 
 class Learner(Generic[TensorT, ConfigT]):
@@ -115,7 +116,7 @@ class Learner(Generic[TensorT, ConfigT]):
             except KeyError as error:
                 _require_id(self.module, module_id, "module", error)
                 _require_id(batch, module_id, "batch", error)
-                raise  # a mapping has the ID and failed to load the item
+                raise  # both have the ID, and one of them failed to load its item
             config = _config_for_module(self.config, module_id)
             try:
                 if isinstance(module, SelfSupervisedLossAPI):
@@ -204,10 +205,11 @@ def _name(module: Any, module_id: ModuleID) -> str:
 
 
 def _missing_message(mapping: Any, module_id: ModuleID, name: str) -> str:
-    message = f"{module_id!r} is in fwd_out but not in {name}, which has {[*mapping.keys()]}."
+    present = [*mapping.keys()]
+    message = f"{module_id!r} is in fwd_out but not in {name}, which has {present}."
     if name == "module":
         return f"{message} fwd_out must have the form {{module_id: outputs}}."
-    if not any(is_mapping(mapping[key]) for key in mapping.keys()):
+    if present:
         return f"{message} If these are columns, pass batch={{{module_id!r}: columns}}."
     return message
 
@@ -226,7 +228,7 @@ def _not_a_mapping_message(module: Any) -> str:
 
 def _no_loss_message(module: Any, module_id: ModuleID, learner_name: str) -> str:
     name = _name(module, module_id)
-    if has_loss_method(module):
+    if has_loss_method(module) or is_outdated(module):
         return f"{name} does not implement the API. {remedy_message(module)}"
     return (
         f"{name} has no loss. Override {learner_name}.compute_loss_for_module, "

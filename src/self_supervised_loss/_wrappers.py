@@ -37,9 +37,9 @@ def unwrap(module: Any) -> Any:
         inside = _module_inside(module)
         if inside is module:
             break
-        module, depth = inside, depth + 1
         if depth == _MOST_WRAPPERS:
             raise RecursionError(_endless_message(module))
+        module, depth = inside, depth + 1
     return module
 
 
@@ -50,13 +50,20 @@ def has_loss_method(module: Any) -> bool:
     get_attribute = getattr(type(module), "__getattr__", None)
     if get_attribute is None:
         return False
-    # nn.Module's __getattr__ looks in places where no method is, and takes a microsecond.
+    # nn.Module's __getattr__ finds parameters, buffers and children only, and takes a microsecond.
     is_of_torch = getattr(get_attribute, "__module__", "") == "torch.nn.modules.module"
     return not is_of_torch and hasattr(module, LOSS_METHOD)
 
 
+def is_outdated(module: Any) -> bool:
+    """Returns whether the class of a module was defined again since, with the API."""
+    module_class = type(module)
+    current = find_imported(module_class.__module__, module_class.__qualname__)
+    return current is not module_class and _implements_the_api(current)
+
+
 def class_name(module: Any) -> str:
-    """Returns the name of a module's class, also if the class stands in for the module."""
+    """Returns the name of a module's class, or of a class that was passed as a module."""
     return module.__name__ if isinstance(module, type) else type(module).__name__
 
 
@@ -65,11 +72,9 @@ def remedy_message(module: Any) -> str:
     name = class_name(module)
     if isinstance(module, type):
         return f"{name} is a class. Write {name}(...)."
-    module_class = type(module)
-    current = find_imported(module_class.__module__, module_class.__qualname__)
-    if current is not module_class and _implements_the_api(current):
+    if is_outdated(module):
         return f"This {name} belongs to an older version of the class. Create it again."
-    if has_loss_method(module) and not hasattr(module_class, LOSS_METHOD):
+    if has_loss_method(module) and not hasattr(type(module), LOSS_METHOD):
         return (
             f"{name} is an unknown wrapper. Give the learner the module inside, "
             f"or give {name} a method unwrapped() that returns that module."

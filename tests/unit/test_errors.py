@@ -58,10 +58,10 @@ def test_a_module_that_is_not_a_mapping_is_refused(module, end):
     ("module_id", "batch", "message"),
     [
         ("x", {}, "module, which has ['icm']. fwd_out must have the form {module_id: outputs}."),
-        ("icm", {"rnd": {}, "pi": {}}, "batch, which has ['rnd', 'pi']."),
+        ("icm", {}, "batch, which has []."),
         (
             "icm",
-            {"obs": [1.0]},
+            {"obs": {"image": [1.0]}},
             "batch, which has ['obs']. If these are columns, pass batch={'icm': columns}.",
         ),
     ],
@@ -83,6 +83,15 @@ def test_an_item_that_a_mapping_fails_to_load_is_not_called_missing():
     learner = Learner(module=Loader(m=Rnd()))
     with pytest.raises(KeyError, match=r"^'file not found'$"):
         learner.compute_losses(fwd_out={"m": {}}, batch={"m": {}})
+
+
+def test_the_error_about_a_missing_id_loads_no_other_item():
+    class Loader(dict):
+        def __getitem__(self, module_id):
+            raise KeyError(module_id)
+
+    with pytest.raises(KeyError, match="'m' is in fwd_out but not in batch, which has"):
+        Learner(module={"m": Rnd()}).compute_losses(fwd_out={"m": {}}, batch=Loader(other=1))
 
 
 def test_a_class_instead_of_a_module_is_refused():

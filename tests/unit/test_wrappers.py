@@ -1,5 +1,6 @@
 """Learners look through wrappers. The wrappers of torch and others are in tests/frameworks."""
 
+import sys
 import warnings
 
 import pytest
@@ -50,7 +51,7 @@ def test_an_unwrapped_method_that_never_ends_is_refused():
             return Endless()
 
     with pytest.raises(RecursionError) as raised:
-        source_of(Endless())
+        source_of(Wrapper(Endless()))
     assert str(raised.value) == (
         "Endless.unwrapped() never reaches the innermost module. "
         "It must return the module inside, or self if there is none."
@@ -113,4 +114,15 @@ def test_an_instance_of_an_older_class_is_named_as_such(monkeypatch):
     assert str(warned[0].message) == (
         "Redefined.compute_self_supervised_loss is not called. "
         "This Redefined belongs to an older version of the class. Create it again."
+    )
+
+
+def test_an_older_class_without_a_loss_method_is_named_as_such(monkeypatch):
+    old = Plain()
+    monkeypatch.setattr(sys.modules[Plain.__module__], "Plain", Curious)
+    with pytest.raises(NotImplementedError) as raised:
+        loss_of(old, Learner)
+    assert str(raised.value) == (
+        "module 'm' (Plain) does not implement the API. "
+        "This Plain belongs to an older version of the class. Create it again."
     )

@@ -3,6 +3,7 @@
 A graph break raises an error there, and so does the ninth graph of a function.
 """
 
+import math
 import random
 from functools import partial
 
@@ -136,6 +137,18 @@ def test_neither_other_keys_nor_nan_cause_a_new_graph(compiled, intervals, most_
         if step % 7 == 6:
             learner.metrics.reduce()
     assert counters["stats"]["unique_graphs"] <= most_graphs
+
+
+def test_a_nan_in_a_full_window_causes_no_new_graph():
+    def log(metrics, x):
+        metrics.log_value("recent", x, window=3)
+        return x + 1
+
+    metrics, compiled, graphs = MetricsLogger(), one_graph(log, backend="aot_eager"), []
+    for value in (1.0, 1.0, 1.0, 1.0, 1.0, math.nan, 1.0, math.nan, math.nan, 1.0):
+        compiled(metrics, torch.tensor(value))
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[-1] == graphs[4]
 
 
 def test_numbers_are_logged_without_recompiling():

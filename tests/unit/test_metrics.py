@@ -79,6 +79,13 @@ def test_numbers_at_the_limits_of_floats_are_reduced(reduce, values, expected):
     assert reduced(values, reduce=reduce) == expected
 
 
+@pytest.mark.parametrize("window", [None, 2])
+def test_a_result_of_booleans_is_a_number(window):
+    assert repr(reduced([True], reduce="sum", window=window)) == "1"
+    assert repr(reduced([True], reduce="mean", window=window)) == "1.0"
+    assert reduced([2**64 + 1], reduce="item") == 2**64 + 1
+
+
 def test_tuple_keys_and_dicts_nest():
     metrics = MetricsLogger()
     metrics.log_value("steps", 1)

@@ -16,10 +16,7 @@ def to_loggable(value: Any) -> Any:
 
     Raises:
         TypeError: If the value is anything else.
-        OverflowError: If a number is too large for a float.
     """
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return float(value)  # arrays hold integers of 64 bits
     if is_number(value):
         return value
     if is_torch_tensor(value):
@@ -80,21 +77,23 @@ def copied(value: Any) -> Any:
     return value.clone()
 
 
-def continues(kept: Any, value: Any) -> bool:
-    """Returns whether a stored tensor can take up a value of torch as it is."""
+def continues(kept: Any, value: Any, convert: Callable[[Any], Any]) -> bool:
+    """Returns whether a stored tensor is where and what a value of torch becomes when stored."""
     return (
         is_torch_tensor(kept)
         and is_torch_tensor(value)
         and bool(kept.shape[1:] == value.shape)
         and bool(kept.device == value.device)
-        and _can_hold(kept, value)
+        and _is_integral(kept) == (convert is not floating and _is_integral(value))
     )
 
 
-def widened_for(kept: Any, value: Any) -> Any:
-    """Returns a stored value in floating point if it holds integers and is to take up a float."""
-    # torch would choose single precision.
-    return _in_double(kept) if is_torch_tensor(kept) and not _can_hold(kept, value) else kept
+def aligned(kept: Any, value: Any) -> tuple[Any, Any]:
+    """Returns two values that are to be combined, both in floating point if one of them is."""
+    # Otherwise torch would combine integers and floats in single precision.
+    if _is_integral(kept) == _is_integral(value):
+        return kept, value
+    return floating(kept), floating(value)
 
 
 def converted_copy(value: Any, convert: Callable[[Any], Any]) -> Any:
@@ -111,7 +110,10 @@ def widened(value: Any) -> Any:
 
     Raises:
         TypeError: If the value is complex, or another array without real numbers.
+        OverflowError: If an integer is too large for a float.
     """
+    if isinstance(value, int):
+        return int(value) if -(2**63) <= value < 2**63 else float(value)
     if is_number(value):
         return value
     if not _is_real(value):
@@ -210,16 +212,14 @@ def _is_jax_array(value: Any) -> bool:
     return not is_torch_tensor(value) and is_instance_of(value, "jax", "Array")
 
 
-def _can_hold(tensor: Any, value: Any) -> bool:
-    if tensor.is_floating_point() or isinstance(value, int):
-        return True
-    return is_torch_tensor(value) and not value.is_floating_point()
-
-
 def _is_real(array: Any) -> bool:
     if is_torch_tensor(array):
         return not array.is_complex()
     return array.dtype.kind not in "cmMOSU"
+
+
+def _is_integral(value: Any) -> bool:
+    return isinstance(value, int) if is_number(value) else _is_integer(value)
 
 
 def _is_integer(array: Any) -> bool:
@@ -235,7 +235,7 @@ def _wide_dtype(array: Any) -> Any:
         return array.dtype
     if not _is_integer(array):
         return float
-    return "uint64" if array.dtype.name.startswith("uint") else int
+    return "uint64" if array.dtype.name == "uint32" else int  # 32 bits do not hold all uint32
 
 
 def _as_type(array: Any, dtype: Any) -> Any:

@@ -46,26 +46,27 @@ class MetricsLogger:
     are intentional: the default of `log_value` is a mean, not a moving average, and NaN is not
     skipped.
 
-    Precision: Results have 64 bits, float64 or, for sums and extremes of integers, int64 (uint64
-    with NumPy's unsigned types; float64 with torch's uint64). In JAX they have 32 bits, unless the
-    program enables 64, and a sum of large integers overflows. Only `"item"` and `window=1` return
-    a value as it was logged. After a million float32 values, the relative error of a mean is below
-    1e-5 with torch and NumPy, and below 1e-4 with JAX in 32 bits. On devices without double
-    precision, such as Apple's MPS, a mean drifts like any sum in float32.
-    Under `jax.debug_nans`, JAX raises its error when a NaN is combined with another value, or when
-    a mean or sum gets an infinity.
+    Precision: Results have 64 bits, float64 or, for sums and extremes of integers, int64. NumPy's
+    uint32 and uint64 give uint64, and torch's uint64 gives float64. In JAX results have 32 bits,
+    unless the program enables 64, and a sum of large integers overflows. Only `"item"` and
+    `window=1` keep the type of an array. After a million float32 values, the relative error of a
+    mean is below 1e-5 with torch and NumPy, and below 1e-4 with JAX in 32 bits. On devices without
+    double precision, such as Apple's MPS, a mean drifts like any sum in float32.
+    Under `jax.debug_nans`, a NaN is refused if there is another value to combine it with, and an
+    infinity is refused in a mean or sum.
 
     Threads: A logger is not safe to share between threads.
 
     torch.compile: A compiled step can log to a logger from outside. With a `window`, it is compiled
-    again until the window is full, so keep the window small.
+    again for each value until the window is full, and fails if that exceeds
+    `torch._dynamo.config.recompile_limit`, by default 8.
 
-    Other transformations: Under `jax.jit`, `jax.vmap`, `torch.func.vmap` and `torch.export`, create
-    the logger inside the transformed function and return the result of `reduce`. JAX runs Python
-    code only to trace it, so a logger sees each value once per trace. A `"sum"` inside
-    `jax.lax.scan` does not add up the steps, and a number that a jitted step logs to a logger from
-    outside is logged once, not once per call. To reduce across steps, return the values from the
-    transformed function and log them outside.
+    Other transformations: Under `jax.jit`, `jax.grad`, `jax.vmap`, `torch.func.vmap` and
+    `torch.export`, create the logger inside the transformed function and return the result of
+    `reduce`. JAX runs Python code only to trace it, so a logger sees each value once per trace. A
+    `"sum"` inside `jax.lax.scan` does not add up the steps, and a number that a jitted step logs to
+    a logger from outside is logged once, not once per call. To reduce across steps, return the
+    values from the transformed function and log them outside.
     """
 
     def __init__(self) -> None:
@@ -84,14 +85,14 @@ class MetricsLogger:
         """Logs one value.
 
         The first call with a key fixes `reduce`, `window` and `ema_coeff` for this key. Later calls
-        may repeat or omit them, also after a `reduce()`. A key with default settings is forgotten
+        may repeat or omit them, even after a `reduce()`. A key with default settings is forgotten
         if nothing is logged under it between two calls of `reduce()`.
 
         Args:
             key: A name, or a tuple of names that leads to the value in the nested result.
-            value: A number or an array. All values of a key between two calls of `reduce()` have
-                one shape, framework and device, except for `"item"` and `window=1`. A number goes
-                together with arrays of shape `()`.
+            value: A number or an array. All values of a key between two calls of `reduce()`, or
+                all values of an `"ema"`, have one shape, framework and device. A number goes
+                together with arrays of shape `()`. With `"item"` and `window=1`, any value does.
             reduce: How the values are combined: `"mean"` (the default), `"min"`, `"max"`, `"sum"`,
                 `"ema"` (an exponential moving average) or `"item"` (the last value, of any shape).
             window: The number of most recent values to combine. By default, all values since the
@@ -158,8 +159,9 @@ class MetricsLogger:
         """Returns the current result of a key, or a dict of results, and changes nothing.
 
         Raises:
-            KeyError: If nothing was logged under the key since the last `reduce()`.
-            TypeError: If the values of a key cannot be reduced.
+            KeyError: If the key has no result.
+            TypeError: If `key` is not a string or a tuple of strings, or if the values of a key
+                cannot be reduced.
         """
         path = to_path(key)
         records = records_below(node_at(self._root, path))

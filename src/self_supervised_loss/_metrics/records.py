@@ -6,6 +6,7 @@ from typing import Any
 
 from self_supervised_loss._frameworks import is_torch_tensor
 from self_supervised_loss._metrics.arrays import (
+    aligned,
     as_rows,
     boxed,
     continues,
@@ -26,7 +27,6 @@ from self_supervised_loss._metrics.arrays import (
     smaller,
     unboxed,
     widened,
-    widened_for,
     with_correction,
 )
 from self_supervised_loss._metrics.settings import Settings
@@ -129,13 +129,13 @@ class Running(Record):
         """Combines a value with the result. A value that is rejected changes nothing."""
         # The common case comes first: if a step of torch.compile asked whether the record is empty,
         # it would take another graph.
-        if continues(self._value, value):
+        if continues(self._value, value, self.convert):
             self._fold(value)
         elif self.is_empty:
             self._start(value)
         else:
             _require_same_kind(unboxed(self._value), value)
-            self._value = widened_for(self._value, value)
+            self._value, value = aligned(self._value, value)
             self._fold(value)
 
     def clear(self) -> None:
@@ -307,7 +307,7 @@ class Window(Record):
         """Adds a value, and drops the oldest if there are too many."""
         if self._values:
             _require_same_kind(self._value_to_match(value), value)
-        self._values.append(converted_copy(value, self._kind.convert))
+        self._values.append(boxed(converted_copy(value, self._kind.convert)))
         if len(self._values) > self._size:  # Dynamo of torch 2.13 gets maxlen wrong
             self._values.popleft()
 
@@ -319,15 +319,15 @@ class Window(Record):
         """Returns the result as a copy."""
         running = self._kind(self.settings)
         for value in self._values:
-            running.add(value)
+            running.add(unboxed(value))
         return running.reduced()
 
     def _value_to_match(self, value: Any) -> Any:
-        newest = self._values[-1]
-        if is_number(newest) and not is_number(value):
-            # A number goes together with arrays of all frameworks, which do not go together.
-            return next((array for array in reversed(self._values) if not is_number(array)), newest)
-        return newest
+        if is_number(value):
+            return unboxed(self._values[-1])
+        # A number goes together with arrays of all frameworks, which do not go together.
+        arrays = (array for array in reversed(self._values) if not is_number(array))
+        return unboxed(next(arrays, self._values[-1]))
 
 
 _KINDS: dict[str, type[Running]] = {"mean": Mean, "min": Minimum, "max": Maximum, "sum": Sum}

@@ -199,9 +199,7 @@ def test_after_a_reduce_values_start_over_in_any_shape_and_type(to_array, settin
         (torch.tensor(1), torch.tensor(2**63 + 2**62, dtype=torch.uint64)),
         (torch.tensor(1.0), torch.tensor(2**53 + 1)),
         (torch.tensor(1.0), 2.0),
-        (torch.tensor(1.0), 2**64),
         (torch.ones((), device="meta"), torch.tensor(3.0)),
-        (torch.tensor(1.0), np.array(3.0)),
     ],
     ids=str,
 )
@@ -227,9 +225,7 @@ def test_an_integer_first_does_not_make_later_floats_imprecise(window, small):
 @each_framework
 @each_window
 def test_a_float_first_does_not_make_later_integers_imprecise(window, to_array, reduce):
-    values = [0.0, to_array(np.array(7)), 3_000_000_000]
-    if to_array is not jnp.array:
-        values.append(to_array(np.array(3_000_000_001)))
+    values = [0.0, to_array(np.array(2**24 + 1)), 3_000_000_000]
     expected = {"sum": sum, "max": max}[reduce](map(float, values))
     result = float(logged(values, reduce=reduce, window=window).peek("value"))
     assert result == (pytest.approx(expected) if to_array is jnp.array else expected)
@@ -270,10 +266,9 @@ def test_complex_values_are_refused(to_array, reduce):
     assert float(metrics.peek("value")) == 1.0
 
 
-@each_window
-def test_dates_are_refused_when_they_are_logged(window):
+def test_dates_are_refused_when_they_are_logged():
     with pytest.raises(TypeError, match="expected real numbers, got datetime64"):
-        logged([np.datetime64("2026-01-01")], window=window)
+        logged([np.datetime64("2026-01-01")], window=2)
 
 
 @each_setting

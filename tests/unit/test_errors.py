@@ -75,23 +75,18 @@ def test_a_missing_id_is_named(module_id, batch, message):
     assert isinstance(raised.value.__cause__, KeyError)  # a mapping's own error may say more
 
 
-def test_an_item_that_a_mapping_fails_to_load_is_not_called_missing():
+@pytest.mark.parametrize(
+    ("present", "message"),
+    [("m", "^'file not found'$"), ("other", "'m' is in fwd_out but not in batch, which has")],
+)
+def test_an_item_that_a_mapping_fails_to_load_is_not_called_missing(present, message):
     class Loader(dict):
         def __getitem__(self, module_id):
             raise KeyError("file not found")
 
-    learner = Learner(module=Loader(m=Rnd()))
-    with pytest.raises(KeyError, match=r"^'file not found'$"):
-        learner.compute_losses(fwd_out={"m": {}}, batch={"m": {}})
-
-
-def test_the_error_about_a_missing_id_loads_no_other_item():
-    class Loader(dict):
-        def __getitem__(self, module_id):
-            raise KeyError(module_id)
-
-    with pytest.raises(KeyError, match="'m' is in fwd_out but not in batch, which has"):
-        Learner(module={"m": Rnd()}).compute_losses(fwd_out={"m": {}}, batch=Loader(other=1))
+    learner = Learner(module={"m": Rnd()})
+    with pytest.raises(KeyError, match=message):
+        learner.compute_losses(fwd_out={"m": {}}, batch=Loader({present: {}}))
 
 
 def test_a_class_instead_of_a_module_is_refused():

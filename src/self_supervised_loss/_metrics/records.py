@@ -323,11 +323,11 @@ class Window(Record):
         return running.reduced()
 
     def _value_to_match(self, value: Any) -> Any:
-        if is_number(value):
-            return unboxed(self._values[-1])
-        # A number goes together with arrays of all frameworks, which do not go together.
-        arrays = (array for array in reversed(self._values) if not is_number(array))
-        return unboxed(next(arrays, self._values[-1]))
+        # Any array fits a number, so an array is compared with the array before the numbers.
+        for earlier in reversed(self._values):
+            if is_number(value) or not is_number(earlier):
+                return unboxed(earlier)
+        return self._values[-1]
 
 
 _KINDS: dict[str, type[Running]] = {"mean": Mean, "min": Minimum, "max": Maximum, "sum": Sum}

@@ -131,8 +131,8 @@ class Learner(Generic[TensorT, ConfigT]):
                 elif isinstance(module, type):
                     raise TypeError(_not_an_instance_message(module, module_id))
                 else:
-                    if has_loss_method(module):
-                        _warn_about_ignored_loss(module)
+                    if has_loss_method(module) and not is_dynamo_tracing():
+                        _warn_about_ignored_loss(module)  # Dynamo cannot trace a warning
                     loss = self.compute_loss_for_module(
                         module_id=module_id, config=config, batch=data, fwd_out=output, **kwargs
                     )
@@ -180,9 +180,8 @@ def _config_for_module(config: Any, module_id: ModuleID) -> Any:
 
 
 def _warn_about_ignored_loss(module: Any) -> None:
-    if not is_dynamo_tracing():  # Dynamo cannot trace a warning
-        message = f"{class_name(module)}.{LOSS_METHOD} is not called. {remedy_message(module)}"
-        warnings.warn(message, stacklevel=3)
+    message = f"{class_name(module)}.{LOSS_METHOD} is not called. {remedy_message(module)}"
+    warnings.warn(message, stacklevel=3)
 
 
 def _require_loss(loss: Any, module: Any, module_id: ModuleID) -> None:

@@ -78,7 +78,7 @@ def copied(value: Any) -> Any:
 
 
 def continues(kept: Any, value: Any, convert: Callable[[Any], Any]) -> bool:
-    """Returns whether a stored tensor is where and what a value of torch becomes when stored."""
+    """Returns whether a stored tensor has the shape, device and type of a value once converted."""
     return (
         is_torch_tensor(kept)
         and is_torch_tensor(value)

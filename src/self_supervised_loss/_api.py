@@ -108,9 +108,9 @@ class SelfSupervisedLossAPI(abc.ABC, Generic[TensorT, ConfigT, LearnerT]):
         Note:
             Under DistributedDataParallel (DDP), call the wrapper for `fwd_out`. With its default
             settings, the loss method may use the module's parameters again, and their gradients
-            are averaged. Under `find_unused_parameters=True`, torch raises an error if it uses a
-            parameter that the forward pass did not use. Under FSDP, use parameters in the forward
-            pass only: elsewhere, a parameter may be sharded.
+            are averaged. Under `find_unused_parameters=True`, torch raises an error if the loss
+            method uses a parameter that the forward pass did not use. Under FSDP, use parameters in
+            the forward pass only: elsewhere, a parameter may be sharded.
         """
 
 

@@ -1,8 +1,7 @@
 """A module is trained through the wrappers of torch and Fabric as if it stood alone."""
 
-import functools
 import importlib
-from functools import partial
+from functools import partial, wraps
 
 import lightning_fabric
 import pytest
@@ -139,7 +138,7 @@ def test_a_wrapper_around_all_modules_is_refused(wrap):
 def test_an_instance_of_a_plain_module_is_not_asked_for_a_loss_method(monkeypatch):
     original = nn.Module.__getattr__
 
-    @functools.wraps(original)
+    @wraps(original)
     def get_attribute(module, name):  # takes over a microsecond
         assert name != "compute_self_supervised_loss"
         return original(module, name)

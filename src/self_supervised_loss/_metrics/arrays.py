@@ -44,10 +44,11 @@ def go_together(kept: Any, value: Any) -> bool:
         return False
     if is_number(kept) or is_number(value):
         return True
-    if is_torch_tensor(kept) and is_torch_tensor(value):
+    if is_torch_tensor(kept) != is_torch_tensor(value):
+        return False
+    if is_torch_tensor(value):
         return bool(kept.device == value.device)
-    is_other_framework = is_torch_tensor(kept) or is_torch_tensor(value)
-    return not is_other_framework and _is_jax_array(kept) == _is_jax_array(value)
+    return _is_jax_array(kept) == _is_jax_array(value)
 
 
 def boxed(value: Any) -> Any:

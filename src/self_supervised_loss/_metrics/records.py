@@ -108,10 +108,10 @@ class Running(Record):
         neutral: The number that changes no value it is combined with.
     """
 
+    __slots__ = ("_cleared", "_value")
+
     convert = staticmethod(widened)
     neutral: float = 0
-
-    __slots__ = ("_cleared", "_value")
 
     def __init__(self, settings: Settings) -> None:
         """Starts without a value."""
